@@ -1,0 +1,80 @@
+# Everything a contributor does goes through here; `make` alone lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# A pyenv shim may exist for a version that is not installed, so each candidate is run, not just looked up.
+PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3; do \
+	if "$$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then echo "$$candidate"; break; fi; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(STAMP) ## Make the virtualenv in .venv, from the lock files
+
+# No isolation and no dependencies for our own package: both come, hashed, from the lock.
+$(STAMP): requirements/dev.lock requirements/tokenizer.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv and ensurepip is needed: install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: --no-deps -r requirements/tokenizer.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	touch $@
+
+.PHONY: demo
+demo: setup ## Play an agent's work over several days on embedded stores
+	$(BIN)/agentmemory demo
+
+.PHONY: test
+test: lint types contract unit integration ## Everything that must pass before a change lands
+
+.PHONY: lint
+lint: setup ## Style and common mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: setup ## Strict type check
+	$(BIN)/mypy
+
+.PHONY: contract
+contract: setup ## Which package may import which
+	$(BIN)/lint-imports
+
+.PHONY: unit
+unit: setup ## Tests that need no store
+	$(PYTEST) tests/unit
+
+.PHONY: integration
+integration: setup ## Tests on a real Valkey and a real PostgreSQL
+	$(PYTEST) tests/integration
+
+.PHONY: bench
+bench: setup ## Measure against the references of the design
+	$(BIN)/python -m benchmarks
+
+.PHONY: lock
+lock: ## Resolve the dependencies anew and pin them with their hashes
+	"$(PYTHON)" -m venv --clear .venv-lock
+	.venv-lock/bin/python -m pip install --quiet uv
+	.venv-lock/bin/uv pip compile $(LOCK_OPTIONS) --all-extras --group dev --output-file requirements/dev.lock pyproject.toml
+	.venv-lock/bin/uv pip compile $(LOCK_OPTIONS) --no-deps --output-file requirements/tokenizer.lock requirements/tokenizer.in
+	rm -rf .venv-lock
+
+LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links
+
+.PHONY: clean
+clean: ## Remove what the targets above made
+	rm -rf $(VENV) .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist

@@ -1,0 +1,1 @@
+"""AgentMemory for agent code: a light client and the command line tool."""

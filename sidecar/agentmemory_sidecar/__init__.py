@@ -1,0 +1,1 @@
+"""The sidecar: the memory API on localhost, the consolidation loop and their metrics."""
