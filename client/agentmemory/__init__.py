@@ -1,1 +1,110 @@
-"""AgentMemory for agent code: a light client and the command line tool."""
+"""AgentMemory for agent code: a light client and the command line tool.
+
+async with AgentMemory() as memory:
+    agent = memory.agent("research-1")
+    await agent.say("Find the trend of the second quarter", session="day-1")
+    context = await agent.hydrate("what were we looking for?")
+"""
+
+from __future__ import annotations
+
+from agentmemory.agent import Agent
+from agentmemory.client import DEFAULT_URL, AgentMemory
+from agentmemory.errors import (
+    AgentMemoryError,
+    BarrierTimeout,
+    ClientHeaderMissing,
+    DegradedAnswer,
+    Expired,
+    Forbidden,
+    ForeignOrigin,
+    ForeignStore,
+    InvalidRequest,
+    JournalFull,
+    KeyReused,
+    NoDeadLetter,
+    NoSnapshot,
+    NotFound,
+    NotReady,
+    NoWorkingMemory,
+    PositionLost,
+    ProblemError,
+    RecallUnavailable,
+    SchemaMismatch,
+    ShardClosed,
+    StoreUnavailable,
+    TooLarge,
+    Unavailable,
+    UnexpectedAnswer,
+    Unreachable,
+    VersionConflict,
+    WrongEvictionPolicy,
+)
+from agentmemory.models import (
+    DeadLetter,
+    DeadLetterPage,
+    Event,
+    EventId,
+    Hit,
+    Hydration,
+    NewEvent,
+    Position,
+    Recalled,
+    Receipt,
+    RecentMessages,
+    ShardStatus,
+    Status,
+    TimelinePage,
+    WorkingMemory,
+)
+from agentmemory.retries import Retries
+
+__all__ = [
+    "DEFAULT_URL",
+    "Agent",
+    "AgentMemory",
+    "AgentMemoryError",
+    "BarrierTimeout",
+    "ClientHeaderMissing",
+    "DeadLetter",
+    "DeadLetterPage",
+    "DegradedAnswer",
+    "Event",
+    "EventId",
+    "Expired",
+    "Forbidden",
+    "ForeignOrigin",
+    "ForeignStore",
+    "Hit",
+    "Hydration",
+    "InvalidRequest",
+    "JournalFull",
+    "KeyReused",
+    "NewEvent",
+    "NoDeadLetter",
+    "NoSnapshot",
+    "NoWorkingMemory",
+    "NotFound",
+    "NotReady",
+    "Position",
+    "PositionLost",
+    "ProblemError",
+    "RecallUnavailable",
+    "Recalled",
+    "Receipt",
+    "RecentMessages",
+    "Retries",
+    "SchemaMismatch",
+    "ShardClosed",
+    "ShardStatus",
+    "Status",
+    "StoreUnavailable",
+    "TimelinePage",
+    "TooLarge",
+    "Unavailable",
+    "UnexpectedAnswer",
+    "Unreachable",
+    "VersionConflict",
+    "WorkingMemory",
+    "WrongEvictionPolicy",
+]

@@ -1,0 +1,293 @@
+"""One agent's memory."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from agentmemory.encoding import encode, timestamp
+from agentmemory.errors import DegradedAnswer, UnexpectedAnswer
+from agentmemory.models import (
+    Event,
+    Hydration,
+    NewEvent,
+    Recalled,
+    Receipt,
+    RecentMessages,
+    TimelinePage,
+    WorkingMemory,
+)
+from agentmemory.transport import Answer, Request, Transport
+
+Moment = datetime | str
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+
+
+class Agent:
+    """What one agent records and remembers. Made by `AgentMemory.agent`.
+
+    Every call raises the errors of `agentmemory.errors`: Unreachable, UnexpectedAnswer, or the ProblemError that the
+    sidecar answers. Every write takes an `idempotency_key`, and makes one up where none is given: a write that is
+    repeated with its key happens once.
+    """
+
+    def __init__(self, transport: Transport, name: str) -> None:
+        if not name[:1].isalnum():
+            raise ValueError(f"{name!r} cannot name an agent: a name begins with a letter or a digit.")
+        self.name = name
+        self._transport = transport
+        self._base = f"/v1/agents/{quote(name, safe='')}"
+
+    async def record(
+        self,
+        events: Sequence[NewEvent | Mapping[str, Any]] = (),
+        *,
+        session: str | None = None,
+        set: Mapping[str, Any] | None = None,
+        merge: Mapping[str, Any] | None = None,
+        patch: Sequence[Mapping[str, Any]] | None = None,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Receipt:
+        """One atomic turn: events, and at most one change of the working-memory document.
+
+        `set` replaces the document, `merge` is a JSON Merge Patch (RFC 7396), `patch` a JSON Patch (RFC 6902).
+
+        Raises:
+            ValueError: more than one change, or a value that JSON cannot carry.
+            VersionConflict: the document's version is not `if_match`; nothing was recorded.
+        """
+        turn: dict[str, Any] = {"events": _stamped(events)}
+        if session is not None:
+            turn["session"] = session
+        if change := _one_change(set=set, merge=merge, patch=patch):
+            turn["working_memory"] = change
+        return await self._write("POST", "/turns", turn, if_match=if_match, key=idempotency_key)
+
+    async def say(
+        self,
+        content: str,
+        *,
+        role: str = "user",
+        session: str | None = None,
+        at: Moment | None = None,
+        metadata: dict[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Receipt:
+        """Record one message."""
+        event = NewEvent(role=role, content=content, at=at, metadata=metadata)
+        return await self.record([event], session=session, idempotency_key=idempotency_key)
+
+    async def working_memory(self, *, version: str | None = None) -> WorkingMemory:
+        """The document as it is, or the snapshot of a `version`.
+
+        Raises:
+            NoWorkingMemory: there is none yet.
+            Expired: it was not used for longer than its TTL; the error names the snapshot that is kept.
+            NoSnapshot: no snapshot of that version is kept.
+        """
+        answer = await self._get("/working-memory", {"version": version})
+        return WorkingMemory(answer.decode(dict[str, Any]), version or _version(answer))
+
+    async def put(
+        self, document: Mapping[str, Any], *, if_match: str | None = None, idempotency_key: str | None = None
+    ) -> Receipt:
+        """Replace the document. `if_match` is the version it must have."""
+        return await self._write("PUT", "/working-memory", document, if_match=if_match, key=idempotency_key)
+
+    async def patch(
+        self,
+        change: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Receipt:
+        """Change the document: a mapping is a JSON Merge Patch (RFC 7396), a sequence a JSON Patch (RFC 6902)."""
+        kind = MERGE_PATCH if isinstance(change, Mapping) else JSON_PATCH
+        return await self._write(
+            "PATCH", "/working-memory", change, if_match=if_match, key=idempotency_key, content_type=kind
+        )
+
+    async def delete(self, *, if_match: str | None = None, idempotency_key: str | None = None) -> Receipt:
+        """Delete the document; what happened stays in the timeline.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return await self._write("DELETE", "/working-memory", None, if_match=if_match, key=idempotency_key)
+
+    async def messages(self, *, limit: int = 50) -> RecentMessages:
+        """The window of recent messages, oldest first."""
+        return (await self._get("/messages", {"limit": limit})).decode(RecentMessages)
+
+    async def timeline_page(
+        self,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        types: Sequence[str] = (),
+        session: str | None = None,
+        role: str | None = None,
+        order: Literal["asc", "desc"] = "asc",
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> TimelinePage:
+        """One page of what happened; `cursor`, from the page before, continues it with the same filters."""
+        query = {
+            "since": since and timestamp(since),
+            "until": until and timestamp(until),
+            "type": list(types) or None,
+            "session": session,
+            "role": role,
+            "order": order,
+            "limit": limit,
+            "cursor": cursor,
+        }
+        return (await self._get("/events", query)).decode(TimelinePage)
+
+    async def timeline(
+        self,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        types: Sequence[str] = (),
+        session: str | None = None,
+        role: str | None = None,
+        order: Literal["asc", "desc"] = "asc",
+        page_size: int = 500,
+        allow_degraded: bool = False,
+    ) -> AsyncIterator[Event]:
+        """All that happened, page by page.
+
+        Raises:
+            DegradedAnswer: a store does not answer, so that events are missing; not with `allow_degraded`.
+        """
+        cursor: str | None = None
+        while True:
+            page = await self.timeline_page(
+                since=since,
+                until=until,
+                types=types,
+                session=session,
+                role=role,
+                order=order,
+                limit=page_size,
+                cursor=cursor,
+            )
+            if page.degraded and not allow_degraded:
+                raise DegradedAnswer(page.degraded)
+            for event in page.events:
+                yield event
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def recall(
+        self,
+        query: str | None = None,
+        *,
+        vector: Sequence[float] | None = None,
+        k: int = 5,
+        strategy: str | None = None,
+        types: Sequence[str] = (),
+        session: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
+    ) -> Recalled:
+        """The `k` best matches for a text or a vector, best first, among what the filters let through.
+
+        Raises:
+            RecallUnavailable: no embedding can be made of the query.
+        """
+        filters = {
+            "types": list(types) or None,
+            "session": session,
+            "since": since and timestamp(since),
+            "until": until and timestamp(until),
+            "metadata": metadata,
+        }
+        question = {
+            "query": query,
+            "vector": vector,
+            "k": k,
+            "strategy": strategy,
+            "filter": _given(filters) or None,
+            "min_score": min_score,
+        }
+        return (await self._post("/recall", _given(question))).decode(Recalled)
+
+    async def hydrate(
+        self, query: str | None = None, *, tokens: int = 2000, restore: bool = False, k: int | None = None
+    ) -> Hydration:
+        """The context to wake up with: working memory, recent messages and what is recalled for `query`.
+
+        `restore` brings an expired document back from its last snapshot.
+        """
+        wish = {"query": query, "budget": {"tokens": tokens}, "restore": restore, "k": k}
+        return (await self._post("/hydrate", _given(wish))).decode(Hydration)
+
+    async def _get(self, path: str, query: Mapping[str, Any]) -> Answer:
+        given = urlencode(_given(query), doseq=True)
+        return await self._transport.send(Request(method="GET", path=f"{self._base}{path}{given and '?' + given}"))
+
+    async def _post(self, path: str, body: Any) -> Answer:
+        headers = {"Content-Type": "application/json"}
+        return await self._transport.send(
+            Request(method="POST", path=self._base + path, body=encode(body), headers=headers)
+        )
+
+    async def _write(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        *,
+        if_match: str | None,
+        key: str | None,
+        content_type: str = "application/json",
+    ) -> Receipt:
+        headers = {} if body is None else {"Content-Type": content_type}
+        if if_match is not None:
+            headers["If-Match"] = f'"{if_match}"'
+        request = Request(
+            method=method,
+            path=self._base + path,
+            body=None if body is None else encode(body),
+            headers=headers,
+            key=key or uuid.uuid4().hex,
+        )
+        receipt = (await self._transport.send(request)).decode(Receipt)
+        return msgspec.structs.replace(receipt, agent=self.name)
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _stamped(events: Sequence[NewEvent | Mapping[str, Any]]) -> list[dict[str, Any]]:
+    # The body of a retry has to say the same, even days later: the time is fixed before the first try.
+    now = datetime.now(UTC)
+    plain = [msgspec.structs.asdict(event) if isinstance(event, NewEvent) else dict(event) for event in events]
+    return [{**_given(event), "at": timestamp(event.get("at") or now)} for event in plain]
+
+
+def _one_change(**changes: Any) -> dict[str, Any]:
+    given = _given(changes)
+    if len(given) > 1:
+        raise ValueError(f"A turn changes the document in one way, not by {' and '.join(given)}.")
+    return given
+
+
+def _version(answer: Answer) -> str:
+    etag = answer.headers.get("ETag")
+    if etag is None:
+        raise UnexpectedAnswer("The sidecar sent a document without its version.")
+    return etag.strip('"')

@@ -1,0 +1,180 @@
+"""What goes in and comes out, as values. Members that this version does not know are passed over."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+
+class NewEvent(Struct, kw_only=True, omit_defaults=True):
+    """One thing that happened, to be recorded. It has `content`, or a `payload`, or both.
+
+    `at` carries its time zone; when it is left out, the time of the call is taken.
+    """
+
+    type: str = "message"
+    role: str | None = None
+    content: str | None = None
+    at: datetime | str | None = None
+    payload: Any = None
+    metadata: dict[str, Any] | None = None
+
+
+class Event(Struct, kw_only=True):
+    """One thing that happened, as memory keeps it.
+
+    `position` and `index` give its order; `at` is when it happened, `accepted_at` when memory acknowledged it.
+    """
+
+    id: str
+    position: str
+    index: int = 0
+    type: str = "message"
+    role: str | None = None
+    content: str | None = None
+    payload: Any = None
+    metadata: dict[str, Any] | None = None
+    session: str | None = None
+    at: datetime
+    accepted_at: datetime | None = None
+
+
+class Hit(Event, kw_only=True):
+    """A recalled event; `score` is 0 to 1, and `scores` says what it is made of."""
+
+    kind: str = "event"
+    score: float
+    scores: dict[str, float] = {}
+
+
+class EventId(Struct):
+    """Names an event that was just recorded."""
+
+    id: str
+
+
+class Position(Struct, frozen=True):
+    """A place in an agent's journal."""
+
+    agent: str
+    position: str
+
+
+class Receipt(Struct, kw_only=True):
+    """A write was accepted.
+
+    `version` is the document's after it, None where there is no document. `repeated` says that an earlier try with
+    the same key had already come through.
+    """
+
+    position: str
+    version: str | None = None
+    events: list[EventId] = []
+    repeated: bool = False
+    agent: str = ""
+
+    @property
+    def place(self) -> Position:
+        """Where it stands, for `AgentMemory.wait`."""
+        return Position(self.agent, self.position)
+
+
+class WorkingMemory(NamedTuple):
+    """An agent's document, and its version for `if_match`."""
+
+    document: dict[str, Any]
+    version: str
+
+
+class RecentMessages(Struct, kw_only=True):
+    """The window of recent messages, oldest first. `degraded` names what could not be asked."""
+
+    messages: list[Event]
+    degraded: list[str] = []
+
+
+class TimelinePage(Struct, kw_only=True):
+    """Part of a timeline; `cursor` continues it and is None at the end. `degraded` names what could not be asked."""
+
+    events: list[Event]
+    cursor: str | None = None
+    degraded: list[str] = []
+
+
+class Recalled(Struct, kw_only=True):
+    """The best matches, best first. `degraded` names what could not be asked."""
+
+    hits: list[Hit]
+    approximate: bool = False
+    degraded: list[str] = []
+
+
+class Hydration(Struct, kw_only=True):
+    """An agent's context on wake-up; `text` renders all of it within the budget of (estimated) tokens.
+
+    `cold_start` is None where working memory was there, else why not: `new-agent`, `expired` or `unreadable`.
+    `left_out` counts what the budget had no room for.
+    """
+
+    working_memory: dict[str, Any] | None = None
+    version: str | None = None
+    recent: list[Event] = []
+    recalled: list[Hit] = []
+    text: str = ""
+    tokens: int = 0
+    cold_start: str | None = None
+    left_out: dict[str, int] = {}
+    degraded: list[str] = []
+
+
+class ShardStatus(Struct, kw_only=True):
+    """One shard: `durable` and `searchable` are the positions up to which all is. None: could not be found out."""
+
+    shard: int
+    open: bool | None = None
+    opening: int | None = None
+    pending: int | None = None
+    lag_seconds: float | None = None
+    durable: str | None = None
+    searchable: str | None = None
+    owner: str | None = None
+
+
+class Status(Struct, kw_only=True):
+    """The whole memory. None means that it could not be found out; `degraded` says what did not answer."""
+
+    lag_seconds: float | None = None
+    pending: int | None = None
+    dead_letters: int | None = None
+    unembedded: int | None = None
+    unembeddable: int | None = None
+    persistence: str | None = None
+    shards: list[ShardStatus] = []
+    degraded: list[str] = []
+
+    @property
+    def ready(self) -> bool:
+        """Whether every store answers and every shard takes turns."""
+        return not self.degraded and all(shard.open for shard in self.shards)
+
+
+class DeadLetter(Struct, kw_only=True):
+    """An event that Postgres refuses; `event` is its JSON, or its text where that is no JSON."""
+
+    id: str
+    agent: str
+    position: str
+    index: int = 0
+    reason: str = ""
+    sqlstate: str | None = None
+    event: Any = None
+    dead_at: datetime
+
+
+class DeadLetterPage(Struct, kw_only=True):
+    """Part of the dead letters; `cursor` continues it and is None at the end."""
+
+    dead_letters: list[DeadLetter]
+    cursor: str | None = None

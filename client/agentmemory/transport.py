@@ -1,0 +1,150 @@
+"""Requests to the sidecar: one connection pool, repeated where that is safe, failures as typed errors."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from agentmemory.errors import AgentMemoryError, Unavailable, UnexpectedAnswer, Unreachable, problem_from
+from agentmemory.retries import Retries
+
+SHOWN = 200  # characters of a foreign answer
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One call. `path` is percent-encoded; `key` is the idempotency key of a write; `timeout` is in seconds."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A 2xx answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def decode(self, kind: type[T]) -> T:
+        """The body as `kind`.
+
+        Raises:
+            UnexpectedAnswer: it is something else.
+        """
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UnexpectedAnswer(f"The sidecar's answer is not what this client knows: {error}.") from None
+
+
+class Transport:
+    """Sends requests to `url`. Each try of one request carries the same key and the same bytes."""
+
+    def __init__(self, url: str, *, client_name: str, timeout: float, retries: Retries) -> None:
+        self.url = url.rstrip("/")
+        self._headers = {"AgentMemory-Client": client_name}
+        self._timeout = timeout
+        self._retries = retries
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Make the connection pool; nothing is sent yet."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(headers=self._headers, cookie_jar=aiohttp.DummyCookieJar())
+
+    async def close(self) -> None:
+        """Close the connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def send(self, request: Request, *, retries: Retries | None = None) -> Answer:
+        """The answer, after as many tries as it takes and as `retries` allows.
+
+        Raises:
+            Unreachable: no answer in time.
+            ProblemError: the sidecar refused; Unavailable only after the last try.
+            UnexpectedAnswer: what answers is not AgentMemory.
+        """
+        try:
+            return await self._persist(request, retries or self._retries)
+        except AgentMemoryError as error:
+            error.idempotency_key = request.key
+            raise
+
+    async def _persist(self, request: Request, retries: Retries) -> Answer:
+        patience = request.timeout or self._timeout
+        failures, first_failure, left = 0, 0.0, patience
+        while True:
+            try:
+                return await self._try(request, min(patience, left))
+            except (Unreachable, Unavailable) as error:
+                failures += 1
+                now = time.monotonic()
+                first_failure = first_failure or now
+                asked = error.retry_after if isinstance(error, Unavailable) else None
+                pause = retries.pause(failures, now - first_failure, asked)
+                if pause is None:
+                    raise
+                left = retries.budget - (now - first_failure) - pause
+            await asyncio.sleep(pause)
+
+    async def _try(self, request: Request, seconds: float) -> Answer:
+        headers = dict(request.headers)
+        if request.key is not None:
+            headers["Idempotency-Key"] = request.key
+        try:
+            async with self._opened.request(
+                request.method,
+                URL(self.url + request.path, encoded=True),
+                data=request.body,
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=seconds),
+                allow_redirects=False,
+            ) as response:
+                return _judge(Answer(response.status, response.headers, await response.read()), self.url)
+        except TimeoutError:
+            raise Unreachable(f"{self.url} did not answer within {seconds:.3g} s.") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unreachable(
+                f"No answer from {self.url} ({str(error) or type(error).__name__}). Is the sidecar running there?"
+            ) from error
+
+    @property
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("AgentMemory is not open: use it as `async with AgentMemory() as memory:`.")
+        return self._session
+
+
+def _judge(answer: Answer, url: str) -> Answer:
+    if 200 <= answer.status < 300:
+        return answer
+    problem = problem_from(answer.status, answer.body)
+    if problem is None and answer.status == 503:
+        problem = Unavailable(status=503, title=f"{url} is temporarily unavailable.")
+    if problem is None:
+        shown = answer.body[:SHOWN].decode(errors="replace")
+        raise UnexpectedAnswer(f"{url} answered {answer.status} and is not AgentMemory; check the address: {shown!r}")
+    if isinstance(problem, Unavailable):
+        problem.retry_after = _seconds(answer.headers.get("Retry-After"))
+    raise problem
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    # The other form that HTTP allows, a date, is left to the backoff.
+    return float(retry_after) if retry_after is not None and retry_after.isdecimal() else None
