@@ -1,0 +1,140 @@
+"""What the engine answers, as values. Documents and payloads are the bytes that were sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from agentmemory_engine.positions import Position
+
+State = Literal["pending", "durable", "searchable", "lost"]
+ColdStart = Literal["new-agent", "expired", "unreadable"]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A working-memory document: the JSON as it was sent, and its version, the position of the turn that wrote it."""
+
+    version: Position
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A turn is in the journal. `version` is the document's after it, None where there is no document."""
+
+    position: Position
+    version: Position | None
+    events: list[UUID]
+    repeated: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredEvent:
+    """An event from the journal or from Postgres; `payload` and `metadata` are JSON."""
+
+    id: UUID
+    position: Position
+    index: int
+    type: str
+    role: str | None
+    content: str | None
+    payload: bytes | None
+    metadata: bytes | None
+    session: str | None
+    at: datetime
+    accepted_at: datetime
+
+    @property
+    def order(self) -> tuple[Position, int]:
+        return self.position, self.index
+
+
+@dataclass(frozen=True)
+class Page:
+    """Part of a timeline. `cursor` continues it; None at the end. `degraded` names what could not be asked."""
+
+    events: list[StoredEvent]
+    cursor: str | None
+    degraded: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A recalled event; `score` is 0 to 1, `scores` says what it is made of."""
+
+    event: StoredEvent
+    score: float
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """The best matches, best first. `not_yet_searchable` events are acknowledged and have no vector yet."""
+
+    hits: list[Hit]
+    approximate: bool = False
+    degraded: list[str] = field(default_factory=list)
+    not_yet_searchable: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hydration:
+    """An agent's context on wake-up. `text` renders all of it within the budget (in estimated tokens)."""
+
+    working_memory: bytes | None
+    version: Position | None
+    recent: list[StoredEvent]
+    recalled: list[Hit]
+    text: str
+    tokens: int
+    cold_start: ColdStart | None
+    left_out: dict[str, int]
+    degraded: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardStatus:
+    """One shard. `durable` and `searchable` are the last positions up to which all is; `lag` is in seconds.
+
+    `open` is None where Redis could not be asked.
+    """
+
+    shard: int
+    open: bool | None
+    opening: int | None
+    pending: int | None
+    lag: float | None
+    durable: Position | None
+    searchable: Position | None
+    owner: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """The whole memory. None means that it could not be found out; `degraded` says which store did not answer."""
+
+    lag: float | None
+    pending: int | None
+    dead_letters: int | None
+    unembedded: int | None
+    unembeddable: int | None
+    persistence: str
+    shards: list[ShardStatus]
+    degraded: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """An event that Postgres refused for its own sake. `raw` is the event's JSON as it was journalled."""
+
+    id: UUID
+    agent: str
+    position: Position
+    index: int
+    reason: str
+    sqlstate: str | None
+    raw: bytes
+    dead_at: datetime

@@ -1,0 +1,89 @@
+"""Dead letters: events that Postgres refuses for their own sake; kept, listed, replayable."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from agentmemory_engine.answers import DeadLetter
+from agentmemory_engine.batches import EventRow, event_columns, sessions_of
+from agentmemory_engine.consolidation import POISON
+from agentmemory_engine.errors import InvalidInput, NoDeadLetter
+from agentmemory_engine.positions import Entry, Position
+from agentmemory_engine.postgres import Postgres, Session
+from agentmemory_engine.turns import Event
+
+
+class DeadLetters:
+    """The dead letters of one memory."""
+
+    def __init__(self, postgres: Postgres, *, embed: bool) -> None:
+        self._postgres = postgres
+        self._embed = embed
+
+    async def list(self, *, after: tuple[datetime, str, UUID] | None = None, limit: int = 100) -> list[DeadLetter]:
+        """Oldest first. Raises StoreUnavailable."""
+        rows = await self._postgres.fetch("list_dead_letters", *(after or (None, None, None)), limit)
+        return [_letter(row) for row in rows]
+
+    async def discard(self, agent: str, letter: UUID) -> None:
+        """Delete one for good. Raises NoDeadLetter, StoreUnavailable."""
+        if await self._postgres.fetchrow("take_dead_letter", agent, letter) is None:
+            raise NoDeadLetter("There is no such dead letter; it may have been replayed or discarded.")
+
+    async def replay(self, agent: str, letter: UUID) -> None:
+        """Put one into episodic memory, in one transaction.
+
+        Raises NoDeadLetter, StoreUnavailable, and InvalidInput when Postgres refuses it again; then it stays.
+        """
+        try:
+            async with self._postgres.transaction() as session:
+                row = await session.fetchrow(self._postgres.query("take_dead_letter"), agent, letter)
+                if row is None:
+                    raise NoDeadLetter("There is no such dead letter; it may have been replayed or discarded.")
+                await self._insert(session, row)
+        except POISON as error:
+            raise InvalidInput(f"Postgres refuses it still, and it stays a dead letter: {error}.") from error
+
+    async def _insert(self, session: Session, row: Any) -> None:
+        query = self._postgres.query
+        event_row = _event_row(row)
+        await session.fetchval(query("insert_events"), *event_columns([event_row]), row["shard"], self._embed)
+        for one in sessions_of([event_row]):
+            await session.execute(query("upsert_sessions"), [one.agent], [one.session], [one.first_at], [one.last_at])
+
+
+def _letter(row: Any) -> DeadLetter:
+    return DeadLetter(
+        id=row["id"],
+        agent=row["agent_id"],
+        position=Position(row["shard"], Entry(row["opening"], row["sequence"])),
+        index=row["index"],
+        reason=row["reason"],
+        sqlstate=row["sqlstate"],
+        raw=row["raw"],
+        dead_at=row["dead_at"],
+    )
+
+
+def _event_row(row: Any) -> EventRow:
+    """The event in a dead letter. Raises InvalidInput when `raw` is not one event (it crashed the worker)."""
+    try:
+        event = msgspec.json.decode(row["raw"], type=Event)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"Its JSON is not one event, and it stays a dead letter: {error}.") from None
+    return EventRow(
+        agent=row["agent_id"],
+        id=row["id"],
+        entry=Entry(row["opening"], row["sequence"]),
+        index=row["index"],
+        at=event.at or row["accepted_at"],
+        accepted_at=row["accepted_at"],
+        fingerprint=row["fingerprint"],
+        session=row["session_id"],
+        event=event,
+        raw=row["raw"],
+    )

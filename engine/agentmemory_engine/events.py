@@ -1,0 +1,291 @@
+"""Episodic memory: the timeline over the unflushed tail and Postgres, and the recent messages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from agentmemory_engine.answers import Page, StoredEvent
+from agentmemory_engine.batches import EventRow, moment, raw_or_none, rows_of
+from agentmemory_engine.errors import InvalidInput, ShardClosed, StoreUnavailable
+from agentmemory_engine.journal import Journal, JournalEntry
+from agentmemory_engine.keys import event_id
+from agentmemory_engine.positions import START, Entry, Position
+from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.redis import Redis
+from agentmemory_engine.settings import Settings
+from agentmemory_engine.turns import MESSAGE, Event
+
+UNFLUSHED = "unflushed"
+_FOLLOWED_AGENTS = 64
+_SCAN = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which events. `metadata` is a JSON object that an event's metadata contains; `until` is exclusive."""
+
+    types: list[str] | None = None
+    session: str | None = None
+    role: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    metadata: bytes | None = None
+
+    def matches(self, event: StoredEvent) -> bool:
+        """Whether the event passes, as the same conditions in SQL would have it."""
+        return (
+            (self.types is None or event.type in self.types)
+            and (self.session is None or event.session == self.session)
+            and (self.role is None or event.role == self.role)
+            and (self.since is None or event.at >= self.since)
+            and (self.until is None or event.at < self.until)
+            and (self.metadata is None or contains(_json(event.metadata), _json(self.metadata)))
+        )
+
+
+def _json(text: bytes | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def contains(value: Any, wanted: Any) -> bool:
+    """What `@>` means for jsonb: objects by key, arrays by element in any order, an array contains a scalar element."""
+    if isinstance(wanted, dict):
+        return isinstance(value, dict) and all(key in value and contains(value[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, list):
+        return isinstance(value, list) and all(any(contains(one, other) for one in value) for other in wanted)
+    return (type(value) is type(wanted) and bool(value == wanted)) or _same_number(value, wanted)
+
+
+def _same_number(value: Any, wanted: Any) -> bool:
+    numbers = (int, float)
+    if isinstance(value, bool) or isinstance(wanted, bool):
+        return False
+    return isinstance(value, numbers) and isinstance(wanted, numbers) and value == wanted
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineQuery:
+    """A page of an agent's timeline, oldest or newest first. `cursor` is from the page before."""
+
+    filter: Filter = field(default_factory=Filter)
+    order: Literal["asc", "desc"] = "asc"
+    limit: int = 100
+    cursor: str | None = None
+
+
+def parse_cursor(text: str) -> tuple[Position, int]:
+    """The place a page ended at. Raises InvalidInput."""
+    position, _, index = text.partition(":")
+    if not index.isascii() or not index.isdigit() or len(index) > 5:
+        raise InvalidInput("The cursor is not one that a page gave; use it as it was, or leave it out to begin anew.")
+    return Position.parse(position), int(index)
+
+
+def format_cursor(event: StoredEvent) -> str:
+    return f"{event.position}:{event.index}"
+
+
+def event_of_row(shard: int, row: EventRow) -> StoredEvent:
+    """An event that is still in the journal."""
+    return StoredEvent(
+        id=row.id,
+        position=Position(shard, row.entry),
+        index=row.index,
+        type=row.event.type,
+        role=row.event.role,
+        content=row.event.content,
+        payload=raw_or_none(row.event.payload),
+        metadata=raw_or_none(row.event.metadata),
+        session=row.session,
+        at=row.at,
+        accepted_at=row.accepted_at,
+    )
+
+
+def event_of_record(shard: int, record: Any) -> StoredEvent:
+    """An event from a row of memory_events."""
+    return StoredEvent(
+        id=record["id"],
+        position=Position(shard, Entry(record["opening"], record["sequence"])),
+        index=record["index"],
+        type=record["type"],
+        role=record["role"],
+        content=record["content"],
+        payload=_bytes(record["payload"]),
+        metadata=_bytes(record["metadata"]),
+        session=record["session_id"],
+        at=record["at"],
+        accepted_at=record["accepted_at"],
+    )
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
+def event_of_window(shard: int, agent: str, element: bytes) -> StoredEvent:
+    """A message from the recent window: `<entry>:<index> <accepted> <key> <session>`, a newline, the event."""
+    header, _, body = element.partition(b"\n")
+    place, accepted, key, session = header.split(b" ", 3)
+    entry, _, index = place.partition(b":")
+    event = msgspec.json.decode(body, type=Event)
+    accepted_at = moment(int(accepted))
+    row = EventRow(
+        agent=agent,
+        id=event_id(agent, bytes.fromhex(key.decode()), int(index)),
+        entry=Entry.parse(entry),
+        index=int(index),
+        at=event.at or accepted_at,
+        accepted_at=accepted_at,
+        fingerprint=0,
+        session=msgspec.json.decode(session),
+        event=event,
+        raw=body,
+    )
+    return event_of_row(shard, row)
+
+
+def merge_pages(
+    tail: Iterable[StoredEvent], stored: Iterable[StoredEvent], *, limit: int, descending: bool
+) -> list[StoredEvent]:
+    """Both tiers in order, each event once: one on its way between them stands in both."""
+    merged = {event.id: event for event in tail} | {event.id: event for event in stored}
+    return sorted(merged.values(), key=lambda event: event.order, reverse=descending)[:limit]
+
+
+@dataclass
+class _Followed:
+    """How far one shard's stream was read, and what it holds of the agents that were asked for."""
+
+    opening: int = -1
+    following: Entry = START
+    agents: OrderedDict[str, list[StoredEvent]] = field(default_factory=OrderedDict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def restart(self) -> None:
+        self.following = START
+        for agent in self.agents:
+            self.agents[agent] = []
+
+    def take(self, shard: int, entries: list[JournalEntry]) -> None:
+        for entry in entries:
+            followed = self.agents.get(entry.agent)
+            if followed is not None:
+                followed.extend(event_of_row(shard, row) for row in rows_of(entry))
+            self.following = entry.entry.next()
+
+
+class Tail:
+    """The events that are acknowledged and not yet in Postgres. Asking again costs what is new since."""
+
+    def __init__(self, journal: Journal, settings: Settings) -> None:
+        self._journal = journal
+        self._settings = settings
+        self._shards: dict[int, _Followed] = {}
+
+    async def pending(self, agent: str) -> list[StoredEvent]:
+        """The agent's pending events, in order. Raises ShardClosed or StoreUnavailable."""
+        shard = self._settings.shard_of(agent)
+        followed = self._shards.setdefault(shard, _Followed())
+        async with followed.lock:
+            if agent not in followed.agents:
+                followed.agents[agent] = []
+                followed.restart()
+                if len(followed.agents) > _FOLLOWED_AGENTS:
+                    followed.agents.popitem(last=False)
+            followed.agents.move_to_end(agent)
+            first = await self._catch_up(shard, followed)
+            events = followed.agents[agent]
+            kept = [event for event in events if first is not None and event.position.entry >= first]
+            followed.agents[agent] = kept
+            return list(kept)
+
+    async def _catch_up(self, shard: int, followed: _Followed) -> Entry | None:
+        while True:
+            opening, first, entries = await self._journal.tail(shard, start=followed.following, count=_SCAN)
+            if opening != followed.opening:
+                followed.opening = opening
+                if followed.following != START:
+                    followed.restart()
+                    continue
+            followed.take(shard, entries)
+            if len(entries) < _SCAN:
+                return first
+
+
+class Events:
+    """Reads episodic memory."""
+
+    def __init__(self, redis: Redis, postgres: Postgres, tail: Tail, settings: Settings) -> None:
+        self._redis = redis
+        self._postgres = postgres
+        self._tail = tail
+        self._settings = settings
+
+    async def timeline(self, agent: str, query: TimelineQuery) -> Page:
+        """A page of what the agent did. First the tail, then Postgres, so that nothing on its way is missed.
+
+        Without Redis the page is `degraded`: what is not flushed is missing. Raises InvalidInput, StoreUnavailable.
+        """
+        after = parse_cursor(query.cursor) if query.cursor else None
+        descending = query.order == "desc"
+        degraded: list[str] = []
+        try:
+            tail = await self._tail.pending(agent)
+        except (StoreUnavailable, ShardClosed):
+            tail, degraded = [], [UNFLUSHED]
+        place = (*after[0].entry, after[1]) if after else (None, None, None)
+        conditions = query.filter
+        records = await self._postgres.fetch(
+            "timeline_backwards" if descending else "timeline", agent, *place, conditions.since, conditions.until,
+            conditions.types, conditions.session, conditions.role, _text(conditions.metadata), query.limit + 1,
+        )  # fmt: skip
+        shard = self._settings.shard_of(agent)
+        stored = [event_of_record(shard, record) for record in records]
+        wanted = [
+            event for event in tail if conditions.matches(event) and _is_past(event, after, descending=descending)
+        ]
+        events = merge_pages(wanted, stored, limit=query.limit + 1, descending=descending)
+        more = len(events) > query.limit
+        events = events[: query.limit]
+        return Page(events, format_cursor(events[-1]) if more else None, degraded)
+
+    async def recent(self, agent: str, limit: int) -> Page:
+        """The last messages, oldest first: from the window in Redis, or where that holds fewer, from the timeline.
+
+        Raises StoreUnavailable when neither can be asked; `degraded` says when only a part could.
+        """
+        shard = self._settings.shard_of(agent)
+        try:
+            elements = await self._redis.execute("LRANGE", self._settings.keys.window(shard, agent), -limit, -1)
+            window = [event_of_window(shard, agent, element) for element in elements]
+        except StoreUnavailable:
+            window = []
+        if len(window) >= limit:
+            return Page(window, None)
+        query = TimelineQuery(filter=Filter(types=[MESSAGE]), order="desc", limit=limit)
+        try:
+            page = await self.timeline(agent, query)
+        except StoreUnavailable:
+            if not window:
+                raise
+            return Page(window, None, ["older"])
+        return Page(page.events[::-1], None, page.degraded)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+def _is_past(event: StoredEvent, place: tuple[Position, int] | None, *, descending: bool) -> bool:
+    if place is None:
+        return True
+    return event.order < place if descending else event.order > place

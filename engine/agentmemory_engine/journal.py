@@ -1,0 +1,288 @@
+"""The journal: acknowledged events in Redis Streams, one stream a shard, until they are durable in Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+
+from agentmemory_engine.answers import Receipt
+from agentmemory_engine.errors import KeyReused, ShardClosed, StoreUnavailable, VersionConflict
+from agentmemory_engine.keys import digest_key, event_id
+from agentmemory_engine.positions import Entry, Position
+from agentmemory_engine.redis import Connection, Redis, check_policy
+from agentmemory_engine.scripts import load_script
+from agentmemory_engine.settings import Settings
+
+ABSENT = "absent"
+ANY = ""
+NEVER = "0-0"
+"""A version that no document has: for a turn whose key is known, so that nothing is written again."""
+_RETRY_FOR = 1.5
+"""Seconds for which a turn waits by itself for a shard to open or a connection to come back."""
+
+
+class JournalEntry(NamedTuple):
+    """One turn as it stands in the stream. `events` is a JSON array; `accepted_ms` counts from 1970."""
+
+    entry: Entry
+    agent: str
+    accepted_ms: int
+    key: bytes
+    fingerprint: bytes
+    session: str | None
+    events: bytes
+    change: str
+
+
+def parse_entry(raw: Any) -> JournalEntry:
+    """One element of XRANGE's answer."""
+    fields = raw[1]
+    return JournalEntry(
+        Entry.parse(raw[0]),
+        fields[1].decode(),
+        int(fields[3]),
+        bytes.fromhex(fields[5].decode()),
+        bytes.fromhex(fields[7].decode()),
+        fields[9].decode() or None,
+        fields[11],
+        fields[13].decode(),
+    )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A shard as Redis has it. `mark` is (run, opening) while it is open; `oldest_ms` is of the first pending entry."""
+
+    mark: tuple[bytes, int] | None
+    trimmed: Entry | None
+    pending: int
+    oldest_ms: int | None
+    run_id: bytes
+
+    @property
+    def open(self) -> bool:
+        return self.mark is not None and self.mark[0] == self.run_id
+
+    def lag(self, now: float) -> float:
+        """Seconds since the first pending entry was accepted; 0 when nothing is pending."""
+        return 0.0 if self.oldest_ms is None else max(0.0, now - self.oldest_ms / 1000)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The first entries of a stream, read under one opening; `attempts` owners stopped at its head before."""
+
+    opening: int
+    entries: list[JournalEntry]
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of the document for the turn's script. `expected` is a version, ABSENT or ANY."""
+
+    kind: str = ""
+    body: bytes = b""
+    expected: str = ANY
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A turn ready for the script: everything but where it will stand."""
+
+    agent: str
+    key: str
+    fingerprint: bytes
+    session: str | None
+    events: bytes
+    count: int
+    window: list[tuple[int, bytes]]
+    change: Change
+
+
+class Journal:
+    """Appends, reads and trims; every call names the run of Redis that it was learnt from."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._keys = settings.keys
+
+    async def append(self, turn: Submission) -> Receipt:
+        """Put a turn into the journal, atomically with its change of the document and the recent window.
+
+        The same key with the same body answers the first receipt. Raises KeyReused, VersionConflict, JournalFull,
+        WrongEvictionPolicy, ShardClosed, StoreUnavailable; after the last one the turn may be in the journal all the
+        same, and sending it again with its key settles that.
+        """
+        deadline = time.monotonic() + _RETRY_FOR
+        pause = 0.02
+        while True:
+            try:
+                return await self._append(turn)
+            except (ShardClosed, StoreUnavailable):
+                if time.monotonic() + pause > deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause *= 2
+
+    async def _append(self, turn: Submission) -> Receipt:
+        shard = self._settings.shard_of(turn.agent)
+        digest = digest_key(turn.key)
+        connection = await self._redis.connection()
+        info = connection.info
+        assert info is not None
+        check_policy(info)
+        reply = await self._redis.run_on(
+            connection,
+            load_script("turn"),
+            self._turn_keys(shard, turn.agent, digest),
+            self._turn_args(turn, digest, info.run_id),
+        )
+        return self._receipt(turn, shard, digest, reply)
+
+    def _turn_keys(self, shard: int, agent: str, digest: bytes) -> list[str]:
+        keys = self._keys
+        return [
+            keys.state(shard),
+            keys.journal(shard),
+            keys.leases(shard),
+            keys.document(shard, agent),
+            keys.window(shard, agent),
+            keys.idempotency(shard, agent, digest),
+        ]
+
+    def _turn_args(self, turn: Submission, digest: bytes, run_id: bytes) -> list[bytes | str | int]:
+        accepted_ms = time.time_ns() // 1_000_000
+        args: list[bytes | str | int] = [
+            run_id, turn.agent, digest.hex(), turn.fingerprint.hex(), turn.change.expected, turn.change.kind,
+            turn.change.body, accepted_ms, turn.session or "", turn.events,
+            int(self._settings.idempotency_window * 1000), self._settings.recent_messages,
+        ]  # fmt: skip
+        about = f"{accepted_ms} {digest.hex()} ".encode() + msgspec.json.encode(turn.session) + b"\n"
+        for index, text in turn.window[-self._settings.recent_messages :]:
+            args += (index, about + text)
+        return args
+
+    def _receipt(self, turn: Submission, shard: int, digest: bytes, reply: Any) -> Receipt:
+        match reply[0]:
+            case b"closed":
+                raise ShardClosed(
+                    "Redis has restarted or lost data, and the shard is being opened for its new run; try again."
+                )
+            case b"reused":
+                raise KeyReused("This Idempotency-Key was used for another body; use a new key for a new turn.")
+            case b"stale":
+                current = reply[1].decode()
+                version = str(Position(shard, Entry.parse(current))) if current else None
+                raise VersionConflict(
+                    f"The document is at version {version}; read it again and repeat the change on it."
+                    if version else "There is no document now; leave the version out to write a new one.",
+                    current=version,
+                )  # fmt: skip
+        return Receipt(
+            position=Position(shard, Entry.parse(reply[1])),
+            version=Position(shard, Entry.parse(reply[2])) if reply[2] else None,
+            events=[event_id(turn.agent, digest, index) for index in range(turn.count)],
+            repeated=reply[0] == b"repeated",
+        )
+
+    async def is_known(self, agent: str, key: str) -> bool:
+        """Whether a turn with this key was accepted within the window. Raises StoreUnavailable."""
+        shard = self._settings.shard_of(agent)
+        return bool(await self._redis.execute("EXISTS", self._keys.idempotency(shard, agent, digest_key(key))))
+
+    async def refresh(self) -> None:
+        """Learn again what of the server's settings can change while it runs. Raises StoreUnavailable."""
+        await self._redis.refresh()
+
+    async def probe(self, shard: int) -> Probe:
+        """What is pending, and under which opening. Raises StoreUnavailable."""
+        connection = await self._redis.connection()
+        run, opening, trimmed, pending, oldest = await self._redis.run_on(
+            connection, load_script("probe"), [self._keys.state(shard), self._keys.journal(shard)], []
+        )
+        return Probe(
+            mark=(run, int(opening)) if run else None,
+            trimmed=Entry.parse(trimmed) if trimmed else None,
+            pending=pending,
+            oldest_ms=int(oldest) if oldest else None,
+            run_id=run_id_of(connection),
+        )
+
+    async def is_open(self, connection: Connection, shard: int) -> bool:
+        """Whether this shard is open in the connection's run. Raises StoreUnavailable."""
+        if shard in connection.opened:
+            return True
+        if await connection.send("HGET", self._keys.state(shard), "run") != run_id_of(connection):
+            return False
+        connection.opened.add(shard)
+        return True
+
+    async def read(self, shard: int, *, opening: int, epoch: int, count: int) -> Batch | None:
+        """The first `count` entries, or None under another opening. Raises StoreUnavailable."""
+        connection = await self._redis.connection()
+        reply = await self._redis.run_on(
+            connection,
+            load_script("read"),
+            [self._keys.state(shard), self._keys.journal(shard)],
+            [run_id_of(connection), opening, count, epoch],
+        )
+        if reply[0] == b"closed":
+            return None
+        return Batch(opening, [parse_entry(raw) for raw in reply[2]], reply[1])
+
+    async def documents(
+        self, shard: int, agents: Sequence[str], *, opening: int
+    ) -> tuple[Entry | None, dict[str, bytes]] | None:
+        """How far was trimmed, and the stored documents of these agents; None under another opening."""
+        connection = await self._redis.connection()
+        keys = [self._keys.state(shard), *(self._keys.document(shard, agent) for agent in agents)]
+        reply = await self._redis.run_on(connection, load_script("documents"), keys, [run_id_of(connection), opening])
+        if reply[0] == b"closed":
+            return None
+        found = zip(agents, reply[2:], strict=False)
+        return Entry.parse(reply[1]) if reply[1] else None, {agent: body for agent, body in found if body is not None}
+
+    async def settle(
+        self, shard: int, *, opening: int, durable: Entry, leases: Sequence[tuple[str, Entry | None, int]]
+    ) -> bool:
+        """After a commit: start leases (agent, snapshotted version, milliseconds), then trim up to `durable`.
+
+        Answers False, with nothing done, under another opening. Raises StoreUnavailable.
+        """
+        connection = await self._redis.connection()
+        keys = [self._keys.state(shard), self._keys.journal(shard), self._keys.leases(shard)]
+        args: list[bytes | str | int] = [run_id_of(connection), opening, str(durable), str(durable.next())]
+        for agent, version, milliseconds in leases:
+            keys += (self._keys.document(shard, agent), self._keys.window(shard, agent))
+            args += (agent, str(version) if version else "", milliseconds)
+        return bool(await self._redis.run_on(connection, load_script("settle"), keys, args) >= 0)
+
+    async def tail(self, shard: int, *, start: Entry, count: int) -> tuple[int, Entry | None, list[JournalEntry]]:
+        """The opening, the first entry of the stream, and up to `count` entries from `start` on.
+
+        Raises ShardClosed or StoreUnavailable.
+        """
+        connection = await self._redis.connection()
+        reply = await self._redis.run_on(
+            connection,
+            load_script("tail"),
+            [self._keys.state(shard), self._keys.journal(shard)],
+            [run_id_of(connection), str(start), count],
+        )
+        if reply[0] == b"closed":
+            raise ShardClosed("The shard is being opened for a new run of Redis.")
+        first = Entry.parse(reply[2]) if reply[2] else None
+        return int(reply[1]), first, [parse_entry(raw) for raw in reply[3]]
+
+
+def run_id_of(connection: Connection) -> bytes:
+    """The run of Redis that this connection was made to."""
+    assert connection.info is not None
+    return connection.info.run_id

@@ -1,0 +1,106 @@
+"""Names: keys in Redis, the schema and roles in Postgres, the shard of an agent, the ids of events."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from hashlib import blake2b
+from uuid import UUID
+
+from agentmemory_engine.errors import InvalidAgentId
+
+_AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+~=-]{0,127}", re.ASCII)
+
+# An explicit list: key patterns do not cover commands without a key, so a category would let one memory scan another's.
+REDIS_COMMANDS = (
+    "ping", "hello", "auth", "client|setname", "info", "eval", "evalsha", "script|load", "get", "getrange", "set",
+    "del", "exists", "pexpire", "pttl", "persist", "hget", "hmget", "hset", "hdel", "zadd", "zrem", "zrange",
+    "zrangebyscore", "zremrangebyscore", "zcard", "rpush", "lrange", "lindex", "llen", "ltrim", "xadd", "xlen",
+    "xrange", "xtrim", "xinfo|stream", "time",
+)  # fmt: skip
+
+
+def check_agent(agent: str) -> str:
+    """Return the agent id as it is. Raises InvalidAgentId."""
+    if _AGENT.fullmatch(agent) is None:
+        raise InvalidAgentId(f"{agent[:64]!r} is not an agent id. {InvalidAgentId.__doc__}")
+    return agent
+
+
+def shard_of(agent: str, shards: int) -> int:
+    """The shard that holds all of this agent's keys; never changes for a given number of shards."""
+    return int.from_bytes(blake2b(agent.encode(), digest_size=8).digest(), "big") % shards
+
+
+def digest_key(key: str) -> bytes:
+    """The 16 bytes under which an idempotency key is remembered."""
+    return blake2b(key.encode(), digest_size=16).digest()
+
+
+def digest_agent(agent: str) -> bytes:
+    """The 16 bytes by which a tombstone names an agent, so that it does not keep what was erased."""
+    return blake2b(agent.encode(), digest_size=16, person=b"tombstone").digest()
+
+
+def event_id(agent: str, key: bytes, index: int) -> UUID:
+    """The id of the event at `index` of the turn with this key digest: the same turn always has the same ids."""
+    name = agent.encode()
+    parts = len(name).to_bytes(2, "big") + name + key + index.to_bytes(4, "big")
+    raw = bytearray(blake2b(parts, digest_size=16).digest())
+    raw[6] = raw[6] & 0x0F | 0x80
+    raw[8] = raw[8] & 0x3F | 0x80
+    return UUID(bytes=bytes(raw))
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one AgentMemory in Redis: `am:<namespace>.<name>:{<namespace>.<name>/<shard>}:…`.
+
+    All keys of one shard share a hash tag, so that each script runs on one node of a Redis Cluster.
+    """
+
+    namespace: str
+    name: str
+
+    @property
+    def prefix(self) -> str:
+        return f"am:{self.namespace}.{self.name}:"
+
+    def _shard(self, shard: int, rest: str) -> str:
+        return f"{self.prefix}{{{self.namespace}.{self.name}/{shard}}}:{rest}"
+
+    @property
+    def identity(self) -> str:
+        return self.prefix + "identity"
+
+    def state(self, shard: int) -> str:
+        """Hash: the opening mark, the token of an opening under way, how far was trimmed."""
+        return self._shard(shard, "state")
+
+    def journal(self, shard: int) -> str:
+        """Stream: the pending events."""
+        return self._shard(shard, "journal")
+
+    def leases(self, shard: int) -> str:
+        """Sorted set: the agents with working memory, by the end of their lease (+inf: not snapshotted yet)."""
+        return self._shard(shard, "leases")
+
+    def document(self, shard: int, agent: str) -> str:
+        return self._shard(shard, "document:" + agent)
+
+    def window(self, shard: int, agent: str) -> str:
+        """List: the recent messages, oldest first."""
+        return self._shard(shard, "window:" + agent)
+
+    def idempotency(self, shard: int, agent: str, key: bytes) -> str:
+        return self._shard(shard, f"key:{agent}:{key.hex()}")
+
+    def acl(self) -> list[str]:
+        """The rules of the ACL user of this AgentMemory: its own keys, an explicit list of commands, no channels."""
+        return ["reset", f"~{self.prefix}*", "-@all", *(f"+{command}" for command in REDIS_COMMANDS)]
+
+    @property
+    def schema(self) -> str:
+        """The schema in Postgres: readable, unique for (namespace, name), short enough for role suffixes."""
+        readable = re.sub(r"[^a-z0-9]+", "_", f"{self.namespace}_{self.name}".lower())[:36]
+        return f"am_{readable}_{blake2b(f'{self.namespace}/{self.name}'.encode(), digest_size=4).hexdigest()}"

@@ -1,0 +1,270 @@
+"""The memory of agents, as one object: opens the engine's parts on Redis and Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from typing import Self
+from uuid import uuid4
+
+from msgspec import Raw
+
+from agentmemory_engine.answers import (
+    ColdStart,
+    Document,
+    Hydration,
+    Page,
+    Recalled,
+    Receipt,
+    State,
+    Status,
+)
+from agentmemory_engine.batches import raw_or_none
+from agentmemory_engine.consolidation import Consolidator, Writer
+from agentmemory_engine.dead_letters import DeadLetters
+from agentmemory_engine.embedding import Embedder
+from agentmemory_engine.errors import (
+    DocumentExpired,
+    InvalidInput,
+    NoDocument,
+    RecallUnavailable,
+    ShardClosed,
+    StoreUnavailable,
+    VersionConflict,
+)
+from agentmemory_engine.events import Events, Tail, TimelineQuery
+from agentmemory_engine.hydrate import HydrateQuery, assemble
+from agentmemory_engine.journal import ABSENT, ANY, Journal, Submission
+from agentmemory_engine.keys import check_agent
+from agentmemory_engine.observer import Observer, Silent
+from agentmemory_engine.positions import Position
+from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.progress import Progress
+from agentmemory_engine.recall import Recall, RecallQuery
+from agentmemory_engine.redis import Connection, Redis, check_identity
+from agentmemory_engine.schema import check_schema
+from agentmemory_engine.settings import Settings
+from agentmemory_engine.shards import Opener, Ownership
+from agentmemory_engine.status import Reporter
+from agentmemory_engine.turns import DocumentChange, Turn, check_turn, encode_events, fingerprint
+from agentmemory_engine.vectors import Vectors
+from agentmemory_engine.working import WorkingMemory
+
+_MERGE_ATTEMPTS = 50
+
+
+class Memory:
+    """One AgentMemory. `async with` opens it and, unless `work` is False, runs its workers.
+
+    Every call for an agent raises InvalidAgentId for an id that breaks the rule, and StoreUnavailable for a store that
+    it needs and that is down.
+    """
+
+    def __init__(
+        self, settings: Settings, redis: Redis, postgres: Postgres, embedder: Embedder,
+        observer: Observer | None = None, *, work: bool = True,
+    ) -> None:  # fmt: skip
+        observer = observer or Silent()
+        progress = Progress()
+        self.settings = settings
+        self._redis = redis
+        self._postgres = postgres
+        self._embedder = embedder
+        self._work = work
+        self._journal = Journal(redis, settings)
+        self._working = WorkingMemory(redis, postgres, self._journal, settings)
+        self._tail = Tail(self._journal, settings)
+        self._events = Events(redis, postgres, self._tail, settings)
+        self._vectors = Vectors(postgres, embedder, settings, observer, progress)
+        self._recall = Recall(postgres, embedder, self._vectors, self._tail, settings)
+        opener = Opener(redis, postgres, self._journal, settings)
+        writer = Writer(postgres, settings, embed=embedder.enabled)
+        self.consolidator = Consolidator(
+            self._journal, opener, Ownership(postgres, settings), writer, settings, observer, progress
+        )
+        self._reporter = Reporter(redis, postgres, self._journal, self.consolidator, progress, settings)
+        self.dead_letters = DeadLetters(postgres, embed=embedder.enabled)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._identity: str | None = None
+        redis.verify = self._verify_redis
+
+    async def __aenter__(self) -> Self:
+        await self._postgres.open()
+        if self._embedder.enabled:
+            await self._embedder.start()
+        if self._work:
+            self._tasks.append(asyncio.create_task(self.consolidator.run(), name="consolidation"))
+            if self._embedder.enabled:
+                self._tasks.append(asyncio.create_task(self._vectors.run(), name="embedding"))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        if self._work:
+            await self.consolidator.stop()
+        await self._embedder.close()
+        await self._redis.close()
+        await self._postgres.close()
+
+    async def _verify_redis(self, connection: Connection) -> None:
+        """Refuse a Redis that belongs to another AgentMemory."""
+        await check_identity(connection, self.settings.keys.identity, await self.identity())
+
+    async def identity(self) -> str:
+        """The id in the identity record; the first call checks the schema. Raises SchemaMismatch, ForeignStore."""
+        if self._identity is None:
+            async with self._postgres.session() as session:
+                self._identity = await check_schema(session, self.settings)
+        return self._identity
+
+    async def record(self, agent: str, turn: Turn, *, key: str | None = None, if_match: str | None = None) -> Receipt:
+        """Acknowledge a turn: it is in the journal, and its change of the document is made, or neither.
+
+        `key` makes a repetition harmless; `if_match` is a version the document must have, or `absent`. A merge or patch
+        without it is applied to whatever the document is by then. Raises InvalidInput, KeyReused, TooLarge,
+        VersionConflict, JournalFull, WrongEvictionPolicy, ShardClosed, StoreUnavailable.
+        """
+        check_agent(agent)
+        check_turn(turn)
+        expected = _expected(if_match, self.settings.shard_of(agent))
+        events, window = encode_events(turn)
+        body = fingerprint(turn)
+        key = key or uuid4().hex
+        attempts = _MERGE_ATTEMPTS if expected == ANY and _depends_on_document(turn.working_memory) else 1
+        while True:
+            attempts -= 1
+            change = await self._working.prepare(agent, turn.working_memory, expected, key=key, fingerprint=body)
+            submission = Submission(agent, key, body, turn.session, events, len(turn.events), window, change)
+            try:
+                return await self._journal.append(submission)
+            except VersionConflict:
+                if not attempts:
+                    raise
+
+    async def read_document(self, agent: str) -> Document:
+        """The current document. Raises NoDocument, DocumentExpired, ShardClosed."""
+        return await self._working.read(check_agent(agent))
+
+    async def read_snapshot(self, agent: str, version: Position) -> Document:
+        """A kept snapshot of the document. Raises NoSnapshot."""
+        return await self._working.snapshot(check_agent(agent), version)
+
+    async def recent(self, agent: str, limit: int | None = None) -> Page:
+        """The last messages, oldest first."""
+        return await self._events.recent(check_agent(agent), limit or self.settings.recent_messages)
+
+    async def timeline(self, agent: str, query: TimelineQuery) -> Page:
+        """A page of what happened. Raises InvalidInput."""
+        return await self._events.timeline(check_agent(agent), query)
+
+    async def recall(self, agent: str, query: RecallQuery) -> Recalled:
+        """The best matches. Raises InvalidInput, RecallUnavailable."""
+        return await self._recall.search(check_agent(agent), query)
+
+    async def hydrate(self, agent: str, query: HydrateQuery) -> Hydration:
+        """An agent's context within a budget; `degraded` names what cannot be had. Raises when both stores are down."""
+        check_agent(agent)
+        degraded: list[str] = []
+        document, cold_start = await self._wake(agent, query, degraded)
+        recent = await self._recent_or_nothing(agent, degraded)
+        recalled = await self._recalled_or_nothing(agent, query, degraded)
+        if cold_start == "new-agent" and recent.events:
+            cold_start = None
+        context = assemble(document.body if document else None, recent.events, recalled.hits, query.tokens)
+        return Hydration(
+            working_memory=context.document,
+            version=document.version if document else None,
+            recent=context.recent,
+            recalled=context.recalled,
+            text=context.text,
+            tokens=context.tokens,
+            cold_start=cold_start,
+            left_out=context.left_out,
+            degraded=degraded,
+        )
+
+    async def _wake(
+        self, agent: str, query: HydrateQuery, degraded: list[str]
+    ) -> tuple[Document | None, ColdStart | None]:
+        try:
+            return await self._working.read(agent), None
+        except NoDocument:
+            return None, "new-agent"
+        except DocumentExpired:
+            if not query.restore:
+                return None, "expired"
+            return await self._restore(agent), "expired"
+        except (StoreUnavailable, ShardClosed):
+            degraded.append("working_memory")
+            return None, "unreadable"
+
+    async def _restore(self, agent: str) -> Document | None:
+        """Write the last snapshot back as the document, unless someone has begun a new one."""
+        last = await self._working.last_snapshot(agent)
+        if last is None:
+            return None
+        change = DocumentChange(set=Raw(last.body))
+        try:
+            receipt = await self.record(agent, Turn(working_memory=change), if_match=ABSENT)
+        except VersionConflict:
+            return await self._working.read(agent)
+        return replace(last, version=receipt.position)
+
+    async def _recent_or_nothing(self, agent: str, degraded: list[str]) -> Page:
+        try:
+            page = await self._events.recent(agent, self.settings.recent_messages)
+        except StoreUnavailable:
+            if "working_memory" in degraded:
+                raise
+            degraded.append("recent")
+            return Page([], None)
+        degraded += page.degraded
+        return page
+
+    async def _recalled_or_nothing(self, agent: str, query: HydrateQuery, degraded: list[str]) -> Recalled:
+        if query.query is None:
+            return Recalled([])
+        try:
+            return await self._recall.search(agent, RecallQuery(query=query.query, k=query.k))
+        except (StoreUnavailable, RecallUnavailable):
+            degraded.append("recalled")
+            return Recalled([])
+
+    async def status(self) -> Status:
+        """Lag, what is pending, every shard; never raises for a store that is down."""
+        return await self._reporter.status()
+
+    async def state(self, agent: str, position: Position) -> State:
+        """Where a turn of this agent stands."""
+        return await self._reporter.state(check_agent(agent), position)
+
+    async def wait(self, positions: list[tuple[str, Position]], until: State, seconds: float) -> None:
+        """The barrier. Raises BarrierTimeout, PositionLost."""
+        for agent, _ in positions:
+            check_agent(agent)
+        await self._reporter.wait(positions, until, seconds)
+
+    async def check(self) -> dict[str, str]:
+        """What keeps an event written now from being durable and recallable, by part; empty when nothing does."""
+        return await self._reporter.check(self.identity)
+
+
+def _expected(if_match: str | None, shard: int) -> str:
+    """The version as the script compares it. A version of another shard can never be this agent's."""
+    if if_match is None:
+        return ANY
+    if if_match == ABSENT:
+        return ABSENT
+    position = Position.parse(if_match)
+    if position.shard != shard:
+        raise InvalidInput(f"{if_match} is not a version of this agent's document.")
+    return str(position.entry)
+
+
+def _depends_on_document(change: DocumentChange | None) -> bool:
+    return change is not None and (raw_or_none(change.merge) or raw_or_none(change.patch)) is not None

@@ -1,0 +1,3 @@
+SELECT (SELECT count(*) FROM {schema}.dead_letters) AS dead_letters,
+       (SELECT count(*) FROM {schema}.embedding_queue WHERE unembeddable IS NULL) AS unembedded,
+       (SELECT count(*) FROM {schema}.embedding_queue WHERE unembeddable IS NOT NULL) AS unembeddable

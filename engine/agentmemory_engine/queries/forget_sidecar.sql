@@ -1,0 +1,1 @@
+DELETE FROM {schema}.sidecars WHERE instance = $1

@@ -1,0 +1,1 @@
+SELECT EXISTS (SELECT FROM {schema}.memory_events WHERE agent_id = $1) AS events

@@ -1,0 +1,118 @@
+"""Recall: the events of one agent that are nearest in meaning, ranked as an exhaustive scan would rank them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentmemory_engine.answers import Hit, Recalled
+from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable, Vector, from_floats
+from agentmemory_engine.errors import InvalidInput, RecallUnavailable, ShardClosed, StoreUnavailable
+from agentmemory_engine.events import UNFLUSHED, Filter, Tail, event_of_record
+from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.settings import Settings
+from agentmemory_engine.vectors import Vectors
+
+MAX_HITS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecallQuery:
+    """What to look for: a text, or a vector made by the same model. `min_score` is from 0 to 1."""
+
+    query: str | None = None
+    vector: list[float] | None = None
+    k: int = 5
+    filter: Filter = field(default_factory=Filter)
+    min_score: float = 0.0
+
+
+class Recall:
+    """Semantic recall, exact."""
+
+    def __init__(
+        self, postgres: Postgres, embedder: Embedder, vectors: Vectors, tail: Tail, settings: Settings
+    ) -> None:
+        self._postgres = postgres
+        self._embedder = embedder
+        self._vectors = vectors
+        self._tail = tail
+        self._settings = settings
+
+    async def search(self, agent: str, query: RecallQuery) -> Recalled:
+        """The agent's `k` best matches, never fewer while more of its embedded events pass the filter.
+
+        `not_yet_searchable` counts acknowledged events that have no vector yet. Raises InvalidInput, RecallUnavailable,
+        StoreUnavailable.
+        """
+        vector, unflushed = await asyncio.gather(self._vector(query), self._unflushed(agent))
+        hits = await self._nearest(agent, query, vector)
+        waiting = await self._postgres.fetchrow("not_yet_embedded", agent)
+        assert waiting is not None
+        degraded = [UNFLUSHED] if unflushed is None else []
+        return Recalled(hits, degraded=degraded, not_yet_searchable=waiting["events"] + (unflushed or 0))
+
+    async def _vector(self, query: RecallQuery) -> Vector:
+        if not self._embedder.enabled:
+            raise RecallUnavailable(
+                "Semantic recall needs embeddings, and `embedding.provider` is None; choose Local, or ask the timeline."
+            )
+        if (query.query is None) == (query.vector is None):
+            raise InvalidInput("Recall takes either `query` or `vector`.")
+        if query.vector is not None:
+            return self._given_vector(query.vector)
+        assert query.query is not None
+        if not query.query.strip():
+            raise InvalidInput("`query` is empty; say what to look for.")
+        try:
+            return await self._embedder.embed_query(query.query)
+        except Unembeddable as error:
+            raise InvalidInput(f"The query cannot be embedded: {error}.") from error
+        except EmbeddingUnavailable as error:
+            raise RecallUnavailable(f"The embedding provider does not answer: {error}.") from error
+
+    def _given_vector(self, vector: list[float]) -> Vector:
+        if len(vector) != self._embedder.dimensions:
+            raise InvalidInput(
+                f"`vector` has {len(vector)} dimensions and this memory has {self._embedder.dimensions}; "
+                f"make it with {self._embedder.model}."
+            )
+        try:
+            return from_floats(vector)
+        except ValueError as error:
+            raise InvalidInput(f"`vector` cannot be compared: {error}.") from None
+
+    async def _unflushed(self, agent: str) -> int | None:
+        """How many events are still in the journal; None when that cannot be asked."""
+        try:
+            return len(await self._tail.pending(agent))
+        except (StoreUnavailable, ShardClosed):
+            return None
+
+    async def _nearest(self, agent: str, query: RecallQuery, vector: Vector) -> list[Hit]:
+        """The best k events; as a long one has several vectors, more rows are read until k events are among them."""
+        wanted = query.k + 8
+        while True:
+            rows = await self._rows(agent, query.filter, vector, wanted)
+            hits: dict[str, Hit] = {}
+            shard = self._settings.shard_of(agent)
+            for row in rows:
+                score = max(0.0, min(1.0, 1.0 - row["distance"]))
+                event = event_of_record(shard, row)
+                hits.setdefault(str(event.id), Hit(event, score, {"semantic": score}))
+            if len(hits) >= query.k or len(rows) < wanted:
+                return [hit for hit in hits.values() if hit.score >= query.min_score][: query.k]
+            wanted *= 4
+
+    async def _rows(self, agent: str, conditions: Filter, vector: Vector, limit: int) -> list[Any]:
+        model = await self._vectors.model()
+        if conditions == Filter():
+            return list(await self._postgres.fetch("recall", agent, model, vector, limit))
+        metadata = conditions.metadata.decode() if conditions.metadata is not None else None
+        return list(
+            await self._postgres.fetch(
+                "recall_filtered", agent, model, vector, limit, conditions.since, conditions.until, conditions.types,
+                conditions.session, metadata,
+            )
+        )  # fmt: skip

@@ -1,0 +1,52 @@
+#!lua
+-- One atomic turn. Redis refuses the whole script when it is out of memory, so nothing is ever half applied.
+-- KEYS  state, journal, leases, document, window, idempotency key
+-- ARGV  1 run  2 agent  3 key digest (hex)  4 fingerprint (hex)  5 expected version: '' any, 'absent', or a version
+--       6 change: '' none, 'w' write, 'x' delete  7 body  8 accepted at (ms)  9 session  10 events (JSON array)
+--       11 idempotency window (ms)  12 length of the recent window  13.. window entries (index, JSON) in pairs
+-- Answers {'accepted'|'repeated', entry, version} or {'closed'} | {'reused'} | {'stale', version}
+local mark = redis.call('HMGET', KEYS[1], 'run', 'opening')
+if mark[1] ~= ARGV[1] then return {'closed'} end
+
+local known = redis.call('GET', KEYS[6])
+if known then
+  local fingerprint, entry, version = string.match(known, '^(%S+) (%S+) (%S*)$')
+  if fingerprint ~= ARGV[4] then return {'reused'} end
+  return {'repeated', entry, version}
+end
+
+local change = ARGV[6]
+local version, kind, writer, writer_fingerprint =
+  string.match(redis.call('GETRANGE', KEYS[4], 0, 127), '^(%S+) (%a) (%S+) (%S+)\n')
+version = version or ''
+if change ~= '' and writer == ARGV[3] then
+  -- Redis lost the key but kept the document: this turn has written it already.
+  if writer_fingerprint ~= ARGV[4] then return {'reused'} end
+  change = ''
+elseif change ~= '' and ARGV[5] ~= '' then
+  local current = version
+  if ARGV[5] == 'absent' then
+    if version ~= '' and kind == 'w' then return {'stale', version} end
+  elseif ARGV[5] ~= current then
+    return {'stale', current}
+  end
+end
+
+local entry = redis.call('XADD', KEYS[2], mark[2] .. '-*',
+  'a', ARGV[2], 't', ARGV[8], 'k', ARGV[3], 'f', ARGV[4], 's', ARGV[9], 'e', ARGV[10], 'd', ARGV[6])
+if change ~= '' then
+  version = entry
+  redis.call('SET', KEYS[4], table.concat({entry, change, ARGV[3], ARGV[4]}, ' ') .. '\n' .. ARGV[7])
+elseif version ~= '' then
+  redis.call('PERSIST', KEYS[4])
+end
+if #ARGV > 12 then
+  for i = 13, #ARGV, 2 do
+    redis.call('RPUSH', KEYS[5], entry .. ':' .. ARGV[i] .. ' ' .. ARGV[i + 1])
+  end
+  redis.call('LTRIM', KEYS[5], -tonumber(ARGV[12]), -1)
+end
+redis.call('PERSIST', KEYS[5])
+redis.call('ZADD', KEYS[3], '+inf', ARGV[2])
+redis.call('SET', KEYS[6], ARGV[4] .. ' ' .. entry .. ' ' .. version, 'PX', ARGV[11])
+return {'accepted', entry, version}

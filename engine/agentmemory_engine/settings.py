@@ -1,0 +1,36 @@
+"""What the engine has to know, apart from where its stores are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from uuid import uuid4
+
+from agentmemory_engine.keys import Keys, shard_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One AgentMemory as its sidecars see it. Durations are in seconds, sizes in bytes."""
+
+    namespace: str
+    name: str
+    shards: int = 16
+    ttl: float = 3600.0
+    recent_messages: int = 50
+    max_document_size: int = 1 << 20
+    max_delay: float = 5.0
+    batch_size: int = 256
+    lease: float = 10.0
+    """A shard whose owner did not renew for this long may be taken by another sidecar."""
+    idempotency_window: float = 86_400.0
+    instance: str = field(default_factory=lambda: uuid4().hex)
+    """Names this sidecar as an owner. The same name after a restart takes its own shards back at once."""
+    snapshots_kept: int = 5
+
+    @cached_property
+    def keys(self) -> Keys:
+        return Keys(self.namespace, self.name)
+
+    def shard_of(self, agent: str) -> int:
+        return shard_of(agent, self.shards)

@@ -1,0 +1,156 @@
+"""Status: lag, what is pending, and where a position stands. What cannot be seen is None, never a guess."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from agentmemory_engine.answers import ShardStatus, State, Status
+from agentmemory_engine.consolidation import Consolidator
+from agentmemory_engine.errors import BarrierTimeout, PositionLost, StoreUnavailable, Unavailable
+from agentmemory_engine.journal import Journal, Probe
+from agentmemory_engine.keys import digest_agent
+from agentmemory_engine.positions import START, Entry, Position
+from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.progress import Progress
+from agentmemory_engine.redis import Redis, check_policy
+from agentmemory_engine.settings import Settings
+
+_POLL = 0.1
+
+
+def searchable_of(durable: Entry, queued: Entry | None) -> Entry:
+    """The last entry up to which all is durable and embedded."""
+    if queued is None or queued > durable:
+        return durable
+    return Entry(queued.opening, queued.sequence - 1) if queued.sequence else START
+
+
+class Reporter:
+    """Answers for the whole memory, from both stores."""
+
+    def __init__(
+        self, redis: Redis, postgres: Postgres, journal: Journal, consolidator: Consolidator, progress: Progress,
+        settings: Settings,
+    ) -> None:  # fmt: skip
+        self._redis = redis
+        self._postgres = postgres
+        self._journal = journal
+        self._consolidator = consolidator
+        self._progress = progress
+        self._settings = settings
+
+    async def status(self) -> Status:
+        """Never raises for a store that is down: its part is None, and `degraded` names it."""
+        probes, (rows, counts) = await asyncio.gather(self._probes(), self._rows())
+        degraded = [name for name, part in (("redis", probes), ("postgres", rows)) if part is None]
+        now = time.time()
+        info = None if probes is None else (await self._redis.connection()).info
+        return Status(
+            lag=None if probes is None else max((probe.lag(now) for probe in probes), default=0.0),
+            pending=None if probes is None else sum(probe.pending for probe in probes),
+            dead_letters=counts["dead_letters"] if counts else None,
+            unembedded=counts["unembedded"] if counts else None,
+            unembeddable=counts["unembeddable"] if counts else None,
+            persistence="Unknown" if info is None else "append-only file" if info.append_only else "none",
+            shards=[
+                _shard_status(shard, probes[shard] if probes else None, rows[shard] if rows else None, now)
+                for shard in range(self._settings.shards)
+            ],
+            degraded=degraded,
+        )
+
+    async def _probes(self) -> list[Probe] | None:
+        try:
+            return await asyncio.gather(*(self._journal.probe(shard) for shard in range(self._settings.shards)))
+        except Unavailable:
+            return None
+
+    async def _rows(self) -> tuple[dict[int, Any] | None, Any]:
+        try:
+            rows = await self._postgres.fetch("shard_states")
+            counts = await self._postgres.fetchrow("counts")
+        except StoreUnavailable:
+            return None, None
+        return {row["shard"]: row for row in rows}, counts
+
+    async def check(self, identity: Callable[[], Awaitable[str]]) -> dict[str, str]:
+        """What keeps an event written now from becoming durable, by part; empty when nothing does."""
+        problems: dict[str, str] = {}
+        try:
+            await identity()
+            await self._postgres.fetchrow("counts")
+        except Unavailable as error:
+            problems["postgres"] = str(error)
+        try:
+            check_policy(await self._redis.refresh())
+        except Unavailable as error:
+            problems["redis"] = str(error)
+        probes = await self._probes()
+        closed = sum(not probe.open for probe in probes or [])
+        if closed:
+            problems["shards"] = f"{closed} of {self._settings.shards} shards are not open for this run of Redis yet."
+        return problems
+
+    async def state(self, agent: str, position: Position) -> State:
+        """Where a turn of this agent stands. Raises StoreUnavailable."""
+        row = await self._postgres.fetchrow(
+            "position_state", position.shard, *position.entry, agent, digest_agent(agent)
+        )
+        if row is None:
+            return "lost"
+        if row["suspect"]:
+            if not row["there"]:
+                return "lost"
+        elif not row["reached"]:
+            return "pending"
+        return "durable" if row["queued"] else "searchable"
+
+    async def wait(self, positions: list[tuple[str, Position]], until: State, seconds: float) -> None:
+        """Return when all are `durable` (or `searchable`). Consolidates at once where this sidecar is the owner.
+
+        Raises BarrierTimeout, PositionLost, StoreUnavailable.
+        """
+        deadline = time.monotonic() + seconds
+        accepted = {"searchable"} if until == "searchable" else {"durable", "searchable"}
+        waiting = list(dict.fromkeys(positions))
+        while waiting:
+            for _, position in waiting:
+                self._consolidator.hurry(position.shard)
+            while waiting and await self._reached(*waiting[-1], accepted):
+                waiting.pop()
+            left = deadline - time.monotonic()
+            if waiting and left <= 0:
+                raise BarrierTimeout(
+                    f"{len(waiting)} positions were not {until} within {timeout:g} s; ask again, or see the lag."
+                )
+            if waiting:
+                await self._progress.wait(min(_POLL, left))
+
+    async def _reached(self, agent: str, position: Position, accepted: set[str]) -> bool:
+        state = await self.state(agent, position)
+        if state == "lost":
+            raise PositionLost(
+                f"{position} was lost by a store that went back in time; report the turn again if it is known."
+            )
+        return state in accepted
+
+
+def _shard_status(shard: int, probe: Probe | None, row: Any, now: float) -> ShardStatus:
+    durable = searchable = None
+    if row is not None:
+        last = Entry(row["durable_opening"], row["durable_sequence"])
+        queued = None if row["queued_opening"] is None else Entry(row["queued_opening"], row["queued_sequence"])
+        durable, searchable = Position(shard, last), Position(shard, searchable_of(last, queued))
+    return ShardStatus(
+        shard=shard,
+        open=None if probe is None else probe.open,
+        opening=None if row is None else row["opening"],
+        pending=None if probe is None else probe.pending,
+        lag=None if probe is None else probe.lag(now),
+        durable=durable,
+        searchable=searchable,
+        owner=None if row is None else row["owner"],
+    )

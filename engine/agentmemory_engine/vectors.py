@@ -1,0 +1,151 @@
+"""Vectors: embeds what is durable, from its queue, after the fact. A provider that is down costs searchability only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable
+from agentmemory_engine.embedding.chunks import split
+from agentmemory_engine.embedding.text import searchable_text
+from agentmemory_engine.errors import Unavailable
+from agentmemory_engine.observer import Observer
+from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.progress import Progress
+from agentmemory_engine.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_CLAIM = timedelta(seconds=60)
+_BATCH = 64
+_DEADLY = 3
+_PROBE = "Is anyone there?"
+
+
+@dataclass(frozen=True)
+class Queued:
+    """An event of the queue; `text` is None when it has been erased meanwhile."""
+
+    agent: str
+    id: UUID
+    attempts: int
+    text: str | None
+
+
+class Vectors:
+    """The embedding worker of one sidecar."""
+
+    def __init__(
+        self, postgres: Postgres, embedder: Embedder, settings: Settings, observer: Observer, progress: Progress
+    ) -> None:
+        self._postgres = postgres
+        self._embedder = embedder
+        self._settings = settings
+        self._observer = observer
+        self._progress = progress
+        self._model: int | None = None
+        self._released = False
+
+    async def model(self) -> int:
+        """The number of the embedder's model in this schema. Raises StoreUnavailable."""
+        if self._model is None:
+            row = await self._postgres.fetchrow("register_model", self._embedder.model, self._embedder.dimensions)
+            if row is None:
+                # Another process registered it between the two halves of the statement.
+                row = await self._postgres.fetchrow("register_model", self._embedder.model, self._embedder.dimensions)
+            assert row is not None
+            self._model = row["model"]
+        return self._model
+
+    async def run(self) -> None:
+        """Work until cancelled: at each commit of this process, and every second for those of others."""
+        pause = 1.0
+        while True:
+            try:
+                while await self.embed_batch():
+                    pause = 1.0
+            except (Unavailable, EmbeddingUnavailable) as error:
+                self._observer.failed("embedding")
+                logger.warning("embedding waits: %s", error)
+                pause = min(pause * 2, 30.0)
+                await asyncio.sleep(pause)
+            except Exception:
+                self._observer.failed("embedding")
+                logger.exception("embedding failed; the queue keeps what is pending, and it is tried again")
+                await asyncio.sleep(pause)
+            await self._progress.wait(1.0)
+
+    async def embed_batch(self) -> int:
+        """Embed one batch of the queue; how many events left it. Raises StoreUnavailable, EmbeddingUnavailable."""
+        if not self._released:
+            await self._postgres.fetch("release_claims", self._settings.instance, False)
+            self._released = True
+        started = time.perf_counter()
+        queued = await self._claim()
+        if not queued:
+            return 0
+        try:
+            if any(event.attempts > 1 for event in queued):
+                for event in queued:
+                    await self._embed_alone(event)
+            else:
+                await self._embed(queued)
+        except (EmbeddingUnavailable, Unembeddable) as error:
+            # Claimed again, each goes alone, which tells a bad text from a bad provider.
+            await self._postgres.fetch("release_claims", self._settings.instance, await self._is_well())
+            raise EmbeddingUnavailable(f"the provider failed on a batch: {error}") from error
+        self._observer.embedded(len(queued), time.perf_counter() - started)
+        await self._progress.report()
+        return len(queued)
+
+    async def _claim(self) -> list[Queued]:
+        rows = await self._postgres.fetch("claim_queue", _BATCH, _CLAIM, self._settings.instance)
+        return [
+            Queued(
+                row["agent_id"],
+                row["id"],
+                row["attempts"],
+                None
+                if row["content"] is None and row["payload"] is None
+                else searchable_text(row["content"], row["payload"].encode() if row["payload"] else None),
+            )
+            for row in rows
+        ]
+
+    async def _embed_alone(self, event: Queued) -> None:
+        """Embed one event; a text that the provider refuses, or crashes on thrice while it is well, is unembeddable."""
+        try:
+            await self._embed([event])
+        except Unembeddable as error:
+            await self._give_up(event, str(error))
+        except EmbeddingUnavailable as error:
+            if event.attempts < _DEADLY or not await self._is_well():
+                raise
+            await self._give_up(event, f"the provider failed on it {event.attempts} times: {error}")
+
+    async def _is_well(self) -> bool:
+        """Whether the provider can embed anything at all now."""
+        try:
+            await self._embedder.embed([_PROBE])
+        except (EmbeddingUnavailable, Unembeddable):
+            return False
+        return True
+
+    async def _give_up(self, event: Queued, reason: str) -> None:
+        logger.warning("event %s cannot be embedded: %s", event.id, reason)
+        await self._postgres.fetch("mark_unembeddable", event.agent, event.id, reason[:500])
+
+    async def _embed(self, queued: Sequence[Queued]) -> None:
+        chunks = [(event, number, chunk) for event in queued for number, chunk in enumerate(split(event.text or ""))]
+        vectors = await self._embedder.embed([chunk for _, _, chunk in chunks]) if chunks else []
+        await self._postgres.fetch(
+            "store_embeddings",
+            [event.agent for event, _, _ in chunks], [event.id for event, _, _ in chunks],
+            [number for _, number, _ in chunks], vectors, await self.model(),
+            [event.agent for event in queued], [event.id for event in queued],
+        )  # fmt: skip

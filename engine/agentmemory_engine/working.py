@@ -1,0 +1,209 @@
+"""Working memory: the document, its versions and changes, the recent window."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, NamedTuple
+
+import hiredis
+import jsonpatch
+import jsonpointer
+import msgspec
+from msgspec import UNSET, Raw
+
+from agentmemory_engine.answers import Document
+from agentmemory_engine.errors import (
+    DocumentExpired,
+    InvalidInput,
+    NoDocument,
+    NoSnapshot,
+    ShardClosed,
+    TooLarge,
+)
+from agentmemory_engine.journal import ABSENT, ANY, NEVER, Change, Journal
+from agentmemory_engine.keys import digest_key
+from agentmemory_engine.positions import Entry, Position
+from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.redis import Redis, explain_reply
+from agentmemory_engine.settings import Settings
+from agentmemory_engine.turns import DocumentChange
+
+WRITTEN = "w"
+DELETED = "x"
+
+
+class Stored(NamedTuple):
+    """A document as it stands in Redis: a header line, then the bytes that were sent."""
+
+    version: Entry
+    kind: str
+    writer: bytes
+    fingerprint: bytes
+    body: bytes
+
+
+def parse_stored(value: bytes) -> Stored:
+    """Take a stored document apart."""
+    header, _, body = value.partition(b"\n")
+    version, kind, writer, fingerprint = header.split(b" ")
+    return Stored(
+        Entry.parse(version), kind.decode(), bytes.fromhex(writer.decode()), bytes.fromhex(fingerprint.decode()), body
+    )
+
+
+def format_stored(stored: Stored) -> bytes:
+    """Put it together again; the reverse of parse_stored."""
+    header = f"{stored.version} {stored.kind} {stored.writer.hex()} {stored.fingerprint.hex()}\n"
+    return header.encode() + stored.body
+
+
+def parse_document(body: bytes) -> Any:
+    """A document for changing: numbers that are not small integers stay the text they were sent as."""
+    return json.loads(body, parse_float=_verbatim, parse_int=_small_or_verbatim)
+
+
+def _verbatim(text: str) -> Raw:
+    return Raw(text.encode())
+
+
+def _small_or_verbatim(text: str) -> int | Raw:
+    return int(text) if len(text) < 18 else Raw(text.encode())
+
+
+def merge(document: Any, patch: Any) -> Any:
+    """Apply a JSON Merge Patch (RFC 7396); the document is left alone."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(document) if isinstance(document, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge(merged.get(key), value)
+    return merged
+
+
+def apply_change(body: bytes | None, change: DocumentChange) -> bytes:
+    """The document's bytes after a merge or patch of what is there (None: nothing).
+
+    Raises InvalidInput for a patch that does not apply or a result that is no JSON object.
+    """
+    document = parse_document(body) if body is not None else {}
+    if change.merge is not UNSET:
+        changed = merge(document, parse_document(bytes(change.merge)))
+    else:
+        changed = _apply_patch(document, parse_document(bytes(change.patch)))  # type: ignore[arg-type]
+    return check_object(msgspec.json.encode(changed))
+
+
+def _apply_patch(document: Any, operations: Any) -> Any:
+    try:
+        return jsonpatch.apply_patch(document, operations)
+    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, AttributeError) as error:
+        raise InvalidInput(f"The JSON Patch does not apply to the document: {error}.") from None
+
+
+def check_object(body: bytes) -> bytes:
+    """Raises InvalidInput unless the bytes are a JSON object."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"The document is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise InvalidInput("The document is a JSON object.")
+    return body
+
+
+class WorkingMemory:
+    """Reads documents, and prepares their changes."""
+
+    def __init__(self, redis: Redis, postgres: Postgres, journal: Journal, settings: Settings) -> None:
+        self._redis = redis
+        self._postgres = postgres
+        self._journal = journal
+        self._settings = settings
+
+    async def stored(self, agent: str) -> Stored | None:
+        """The document, a deletion's tombstone, or None. Raises ShardClosed or StoreUnavailable.
+
+        A plain GET while the shard is known to be open in this run; nothing found is believed only after asking again.
+        """
+        shard = self._settings.shard_of(agent)
+        connection = await self._redis.connection()
+        if not await self._journal.is_open(connection, shard):
+            raise ShardClosed("Redis has restarted, and the shard is being opened for its new run; try again.")
+        value = await connection.send("GET", self._settings.keys.document(shard, agent))
+        if isinstance(value, hiredis.ReplyError):
+            raise explain_reply(value)
+        if value is not None:
+            return parse_stored(value)
+        connection.opened.discard(shard)
+        if not await self._journal.is_open(connection, shard):
+            raise ShardClosed("Redis has lost data, and the shard is being opened anew; try again.")
+        return None
+
+    async def read(self, agent: str) -> Document:
+        """The current document.
+
+        Raises NoDocument (never written, or deleted), DocumentExpired, ShardClosed, StoreUnavailable.
+        """
+        stored = await self.stored(agent)
+        if stored is not None:
+            if stored.kind == DELETED:
+                raise NoDocument("The agent's working memory was deleted; a write starts a new one.")
+            return Document(Position(self._settings.shard_of(agent), stored.version), stored.body)
+        last = await self.last_snapshot(agent)
+        if last is None:
+            raise NoDocument("The agent has no working memory yet; a write starts it.")
+        raise DocumentExpired(
+            "The working memory was not used for its ttl and has expired; its last snapshot is kept.",
+            version=str(last.version),
+        )
+
+    async def last_snapshot(self, agent: str) -> Document | None:
+        """The newest snapshot, or None where there is none or the document was deleted. Raises StoreUnavailable."""
+        row = await self._postgres.fetchrow("last_snapshot", agent)
+        if row is None or row["kind"] == DELETED.encode():
+            return None
+        return Document(Position(row["shard"], Entry(row["opening"], row["sequence"])), row["body"])
+
+    async def snapshot(self, agent: str, version: Position) -> Document:
+        """A kept snapshot. Raises NoSnapshot or StoreUnavailable."""
+        row = await self._postgres.fetchrow("get_snapshot", agent, *version.entry)
+        if row is None or row["shard"] != version.shard or row["kind"] == DELETED.encode():
+            raise NoSnapshot("No snapshot of this version is kept; only the last few of each agent are.")
+        return Document(version, row["body"])
+
+    async def prepare(
+        self, agent: str, change: DocumentChange | None, expected: str, *, key: str, fingerprint: bytes
+    ) -> Change:
+        """The change as the script takes it: a whole document, and the version it was made from.
+
+        A merge or patch that this very turn has made already is not made again, so that a retry cannot fail on it.
+
+        Raises InvalidInput, TooLarge, ShardClosed, StoreUnavailable.
+        """
+        if change is None:
+            return Change()
+        if change.delete:
+            return Change(DELETED, b"", expected)
+        if change.set is not UNSET:
+            body, version = check_object(bytes(change.set)), expected
+        else:
+            known, stored = await asyncio.gather(self._journal.is_known(agent, key), self.stored(agent))
+            if known:
+                return Change(WRITTEN, b"{}", NEVER)
+            written = stored is not None and stored.kind == WRITTEN
+            if stored is not None and written and (stored.writer, stored.fingerprint) == (digest_key(key), fingerprint):
+                return Change(WRITTEN, stored.body, expected)
+            body = apply_change(stored.body if stored and written else None, change)
+            version = expected
+            if expected == ANY:
+                version = str(stored.version) if stored and written else ABSENT
+        if len(body) > self._settings.max_document_size:
+            raise TooLarge(
+                f"The document would have {len(body)} bytes, and {self._settings.max_document_size} are allowed "
+                "(maxDocumentSize); keep what is large in events."
+            )
+        return Change(WRITTEN, body, version)
