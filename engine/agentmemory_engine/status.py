@@ -124,7 +124,7 @@ class Reporter:
             left = deadline - time.monotonic()
             if waiting and left <= 0:
                 raise BarrierTimeout(
-                    f"{len(waiting)} positions were not {until} within {timeout:g} s; ask again, or see the lag."
+                    f"{len(waiting)} positions were not {until} within {seconds:g} s; ask again."
                 )
             if waiting:
                 await self._progress.wait(min(_POLL, left))
