@@ -171,7 +171,7 @@ class Writer:
             [one.version.opening for one in stored.values()], [one.version.sequence for one in stored.values()],
             [one.kind for one in stored.values()], [one.writer for one in stored.values()],
             [one.fingerprint for one in stored.values()], [one.body for one in stored.values()],
-            self._settings.snapshots_kept, shard,
+            self._settings.snapshots_kept, shard, [one.events for one in stored.values()],
         )  # fmt: skip
         rows = await session.fetch(query("snapshotted"), list(stored))
         return {row["agent_id"]: Entry(row["opening"], row["sequence"]) for row in rows}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,12 +18,30 @@ from agentmemory_engine.redis import Connection, Redis, check_policy
 from agentmemory_engine.scripts import load_script
 from agentmemory_engine.settings import Settings
 
+T = TypeVar("T")
 ABSENT = "absent"
 ANY = ""
 NEVER = "0-0"
 """A version that no document has: for a turn whose key is known, so that nothing is written again."""
 _RETRY_FOR = 1.5
-"""Seconds for which a turn waits by itself for a shard to open or a connection to come back."""
+"""Seconds; an opening takes some tens of milliseconds."""
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a call that may be repeated while a shard is being opened or Redis is coming back, for a short time.
+
+    Raises ShardClosed or StoreUnavailable when that was not long enough.
+    """
+    deadline = time.monotonic() + _RETRY_FOR
+    pause = 0.01
+    while True:
+        try:
+            return await call()
+        except (ShardClosed, StoreUnavailable):
+            if time.monotonic() + pause > deadline:
+                raise
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 0.2)
 
 
 class JournalEntry(NamedTuple):
@@ -120,16 +138,7 @@ class Journal:
         WrongEvictionPolicy, ShardClosed, StoreUnavailable; after the last one the turn may be in the journal all the
         same, and sending it again with its key settles that.
         """
-        deadline = time.monotonic() + _RETRY_FOR
-        pause = 0.02
-        while True:
-            try:
-                return await self._append(turn)
-            except (ShardClosed, StoreUnavailable):
-                if time.monotonic() + pause > deadline:
-                    raise
-            await asyncio.sleep(pause)
-            pause *= 2
+        return await patiently(lambda: self._append(turn))
 
     async def _append(self, turn: Submission) -> Receipt:
         shard = self._settings.shard_of(turn.agent)
@@ -162,7 +171,7 @@ class Journal:
         args: list[bytes | str | int] = [
             run_id, turn.agent, digest.hex(), turn.fingerprint.hex(), turn.change.expected, turn.change.kind,
             turn.change.body, accepted_ms, turn.session or "", turn.events,
-            int(self._settings.idempotency_window * 1000), self._settings.recent_messages,
+            int(self._settings.idempotency_window * 1000), self._settings.recent_messages, turn.count,
         ]  # fmt: skip
         about = f"{accepted_ms} {digest.hex()} ".encode() + msgspec.json.encode(turn.session) + b"\n"
         for index, text in turn.window[-self._settings.recent_messages :]:

@@ -206,7 +206,7 @@ class Opener:
         if row["opening"] is None:
             return tombstone, "", b"", 0
         version = Entry(row["opening"], row["sequence"])
-        stored = Stored(version, row["kind"].decode(), row["writer"], row["fingerprint"], row["body"])
+        stored = Stored(version, row["kind"].decode(), row["writer"], row["fingerprint"], row["events"], row["body"])
         idle = (now - row["active_at"]).total_seconds()
         lease = lease_milliseconds(self._settings.ttl, idle) if idle < self._settings.ttl else 0
         return tombstone, str(version), format_stored(stored), lease

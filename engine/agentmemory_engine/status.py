@@ -123,9 +123,7 @@ class Reporter:
                 waiting.pop()
             left = deadline - time.monotonic()
             if waiting and left <= 0:
-                raise BarrierTimeout(
-                    f"{len(waiting)} positions were not {until} within {seconds:g} s; ask again."
-                )
+                raise BarrierTimeout(f"{len(waiting)} positions were not {until} within {seconds:g} s; ask again.")
             if waiting:
                 await self._progress.wait(min(_POLL, left))
 

@@ -21,7 +21,7 @@ from agentmemory_engine.errors import (
     ShardClosed,
     TooLarge,
 )
-from agentmemory_engine.journal import ABSENT, ANY, NEVER, Change, Journal
+from agentmemory_engine.journal import ABSENT, ANY, NEVER, Change, Journal, patiently
 from agentmemory_engine.keys import digest_key
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.postgres import Postgres
@@ -34,28 +34,30 @@ DELETED = "x"
 
 
 class Stored(NamedTuple):
-    """A document as it stands in Redis: a header line, then the bytes that were sent."""
+    """A document as it stands in Redis: a header line, then the bytes that were sent.
+
+    `writer` and `fingerprint` are the key and body of the turn that wrote it, `events` says how many events that had.
+    """
 
     version: Entry
     kind: str
     writer: bytes
     fingerprint: bytes
+    events: int
     body: bytes
 
 
 def parse_stored(value: bytes) -> Stored:
     """Take a stored document apart."""
     header, _, body = value.partition(b"\n")
-    version, kind, writer, fingerprint = header.split(b" ")
-    return Stored(
-        Entry.parse(version), kind.decode(), bytes.fromhex(writer.decode()), bytes.fromhex(fingerprint.decode()), body
-    )
+    version, kind, writer, fingerprint, events = header.decode().split(" ")
+    return Stored(Entry.parse(version), kind, bytes.fromhex(writer), bytes.fromhex(fingerprint), int(events), body)
 
 
 def format_stored(stored: Stored) -> bytes:
     """Put it together again; the reverse of parse_stored."""
-    header = f"{stored.version} {stored.kind} {stored.writer.hex()} {stored.fingerprint.hex()}\n"
-    return header.encode() + stored.body
+    writer, fingerprint = stored.writer.hex(), stored.fingerprint.hex()
+    return f"{stored.version} {stored.kind} {writer} {fingerprint} {stored.events}\n".encode() + stored.body
 
 
 def parse_document(body: bytes) -> Any:
@@ -125,10 +127,11 @@ class WorkingMemory:
         self._settings = settings
 
     async def stored(self, agent: str) -> Stored | None:
-        """The document, a deletion's tombstone, or None. Raises ShardClosed or StoreUnavailable.
+        """The document, a deletion's tombstone, or None. Raises ShardClosed or StoreUnavailable."""
+        return await patiently(lambda: self._stored(agent))
 
-        A plain GET while the shard is known to be open in this run; nothing found is believed only after asking again.
-        """
+    async def _stored(self, agent: str) -> Stored | None:
+        """A plain GET where the shard is known to be open in this run; to find nothing is believed after asking again."""
         shard = self._settings.shard_of(agent)
         connection = await self._redis.connection()
         if not await self._journal.is_open(connection, shard):

@@ -8,7 +8,8 @@ SELECT (s.durable_opening, s.durable_sequence) >= ($2, $3) AS reached,
                     AND ($2, $3) <= (g.until_opening, g.until_sequence)) AS suspect,
        EXISTS (SELECT FROM {schema}.memory_events e WHERE e.agent_id = $4 AND (e.opening, e.sequence) = ($2, $3))
        OR EXISTS (SELECT FROM {schema}.dead_letters d WHERE d.agent_id = $4 AND (d.opening, d.sequence) = ($2, $3))
-       OR EXISTS (SELECT FROM {schema}.working_snapshots w WHERE w.agent_id = $4 AND (w.opening, w.sequence) = ($2, $3))
+       OR EXISTS (SELECT FROM {schema}.working_snapshots w WHERE w.agent_id = $4 AND (w.opening, w.sequence) = ($2, $3)
+                 AND w.events = 0)
        OR EXISTS (SELECT FROM {schema}.tombstones t WHERE t.agent = $5 AND (t.opening, t.sequence) >= ($2, $3)) AS there,
        EXISTS (SELECT FROM {schema}.embedding_queue q
                WHERE q.shard = $1 AND q.agent_id = $4 AND (q.opening, q.sequence) = ($2, $3) AND q.unembeddable IS NULL)

@@ -117,7 +117,8 @@ CREATE TABLE {schema}.embedding_queue (
 CREATE INDEX embedding_queue_pending ON {schema}.embedding_queue (shard, opening, sequence) WHERE unembeddable IS NULL;
 CREATE INDEX embedding_queue_unembeddable ON {schema}.embedding_queue (agent_id) WHERE unembeddable IS NOT NULL;
 
--- Versions of documents. kind: w written, x deleted. writer and fingerprint are of the turn that wrote it.
+-- Versions of documents. kind: w written, x deleted. writer, fingerprint and the number of events are of the turn that
+-- wrote it.
 CREATE TABLE {schema}.working_snapshots (
     agent_id     text NOT NULL,
     opening      bigint NOT NULL,
@@ -126,6 +127,7 @@ CREATE TABLE {schema}.working_snapshots (
     kind         "char" NOT NULL CHECK (kind IN ('w', 'x')),
     writer       bytea NOT NULL,
     fingerprint  bytea NOT NULL,
+    events       smallint NOT NULL,
     body         bytea NOT NULL,
     taken_at     timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (agent_id, opening, sequence)
@@ -145,7 +147,7 @@ CREATE TABLE {schema}.dead_letters (
     reason       text NOT NULL,
     sqlstate     text,
     raw          bytea NOT NULL,
-    dead_at      timestamptz NOT NULL DEFAULT now(),
+    dead_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (agent_id, id)
 );
 

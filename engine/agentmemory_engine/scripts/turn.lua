@@ -3,7 +3,8 @@
 -- KEYS  state, journal, leases, document, window, idempotency key
 -- ARGV  1 run  2 agent  3 key digest (hex)  4 fingerprint (hex)  5 expected version: '' any, 'absent', or a version
 --       6 change: '' none, 'w' write, 'x' delete  7 body  8 accepted at (ms)  9 session  10 events (JSON array)
---       11 idempotency window (ms)  12 length of the recent window  13.. window entries (index, JSON) in pairs
+--       11 idempotency window (ms)  12 length of the recent window  13 how many events
+--       14.. window entries (index, JSON) in pairs
 -- Answers {'accepted'|'repeated', entry, version} or {'closed'} | {'reused'} | {'stale', version}
 local mark = redis.call('HMGET', KEYS[1], 'run', 'opening')
 if mark[1] ~= ARGV[1] then return {'closed'} end
@@ -17,7 +18,7 @@ end
 
 local change = ARGV[6]
 local version, kind, writer, writer_fingerprint =
-  string.match(redis.call('GETRANGE', KEYS[4], 0, 127), '^(%S+) (%a) (%S+) (%S+)\n')
+  string.match(redis.call('GETRANGE', KEYS[4], 0, 127), '^(%S+) (%a) (%S+) (%S+) %d+\n')
 version = version or ''
 if change ~= '' and writer == ARGV[3] then
   -- Redis lost the key but kept the document: this turn has written it already.
@@ -36,12 +37,12 @@ local entry = redis.call('XADD', KEYS[2], mark[2] .. '-*',
   'a', ARGV[2], 't', ARGV[8], 'k', ARGV[3], 'f', ARGV[4], 's', ARGV[9], 'e', ARGV[10], 'd', ARGV[6])
 if change ~= '' then
   version = entry
-  redis.call('SET', KEYS[4], table.concat({entry, change, ARGV[3], ARGV[4]}, ' ') .. '\n' .. ARGV[7])
+  redis.call('SET', KEYS[4], table.concat({entry, change, ARGV[3], ARGV[4], ARGV[13]}, ' ') .. '\n' .. ARGV[7])
 elseif version ~= '' then
   redis.call('PERSIST', KEYS[4])
 end
-if #ARGV > 12 then
-  for i = 13, #ARGV, 2 do
+if #ARGV > 13 then
+  for i = 14, #ARGV, 2 do
     redis.call('RPUSH', KEYS[5], entry .. ':' .. ARGV[i] .. ' ' .. ARGV[i + 1])
   end
   redis.call('LTRIM', KEYS[5], -tonumber(ARGV[12]), -1)

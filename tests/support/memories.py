@@ -1,0 +1,49 @@
+"""What tests need around real stores: administrators' logins, and a prepared memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import redis.asyncio
+
+from agentmemory.local.stores import LocalStores
+from agentmemory_engine.memory import Memory
+from agentmemory_engine.redis import Credentials
+from agentmemory_engine.schema import migrate, provision
+from agentmemory_engine.settings import Settings
+
+MakeMemory = Callable[..., Memory]
+
+
+def admin_redis(stores: LocalStores) -> redis.asyncio.Redis:
+    """The administrator's login to Valkey."""
+    path = stores.redis_url.removeprefix("unix://")
+    return redis.asyncio.Redis(
+        unix_socket_path=path, username=stores.redis_admin_user, password=stores.redis_admin_password
+    )
+
+
+async def admin_postgres(stores: LocalStores) -> asyncpg.Connection[Any]:
+    """The administrator's login to Postgres."""
+    return await asyncpg.connect(stores.postgres_dsn_admin, password=stores.postgres_admin_password)
+
+
+async def prepare(stores: LocalStores, settings: Settings) -> Credentials:
+    """What `prepare` does for a laptop: roles and schema, and an ACL user with nothing but its own keys."""
+    login = Credentials(settings.keys.schema + "_login", "secret-of-" + settings.name)
+    connection = await admin_postgres(stores)
+    await provision(connection, settings.keys.schema, login)
+    await migrate(connection, settings)
+    await connection.close()
+    async with admin_redis(stores) as client:
+        rules = ["reset", "on", f">{login.password}", *settings.keys.acl()[1:]]
+        await client.execute_command("ACL", "SETUSER", login.username, *rules)
+        await client.execute_command("ACL", "SAVE")
+    return login
+
+
+def postgres_dsn(stores: LocalStores) -> str:
+    """The DSN without a user, as a sidecar gets it."""
+    return stores.postgres_dsn_admin.replace("postgres@", "", 1)
