@@ -84,13 +84,13 @@ def parse_turn(body: bytes) -> Turn:
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """A value from its JSON, or InvalidInput that says where it is wrong."""
+    """A value from its JSON. Raises InvalidInput that says where it is wrong, or UnstorableText."""
     try:
         if not body.isascii():
             body.decode()
         value = msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"The body is not what this route takes: {error}.") from None
+        raise InvalidInput(f"The JSON is not what is wanted here: {error}.") from None
     check_text(body)
     return value
 

@@ -27,7 +27,7 @@ from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.redis import Redis, explain_reply
 from agentmemory_engine.settings import Settings
-from agentmemory_engine.turns import DocumentChange
+from agentmemory_engine.turns import DocumentChange, decode
 
 WRITTEN = "w"
 DELETED = "x"
@@ -107,13 +107,8 @@ def _apply_patch(document: Any, operations: Any) -> Any:
 
 
 def check_object(body: bytes) -> bytes:
-    """Raises InvalidInput unless the bytes are a JSON object."""
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"The document is not JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise InvalidInput("The document is a JSON object.")
+    """Answer the bytes as they are. Raises InvalidInput unless they are a JSON object, UnstorableText."""
+    decode(body, dict[str, Raw])
     return body
 
 
@@ -131,7 +126,7 @@ class WorkingMemory:
         return await patiently(lambda: self._stored(agent))
 
     async def _stored(self, agent: str) -> Stored | None:
-        """A plain GET where the shard is known to be open in this run; to find nothing is believed after asking again."""
+        """A plain GET where the shard is known to be open in this run; that nothing is there is asked twice."""
         shard = self._settings.shard_of(agent)
         connection = await self._redis.connection()
         if not await self._journal.is_open(connection, shard):

@@ -19,7 +19,7 @@ from support.memories import MakeMemory, admin_postgres, admin_redis
 
 
 def event(content: str, extra: str = "") -> str:
-    return '{"content": "%s"%s}' % (content, extra)
+    return f'{{"content": "{content}"{extra}}}'
 
 
 async def record(memory: Memory, agent: str, *events: str, key: str | None = None, document: str | None = None) -> Any:
@@ -156,7 +156,7 @@ async def test_only_the_last_snapshots_are_kept(
 ) -> None:
     async with make_memory(snapshots_kept=3) as memory:
         for number in range(6):
-            receipt = await record(memory, "a", event("x"), document='{"v": %d}' % number)
+            receipt = await record(memory, "a", event("x"), document=f'{{"v": {number}}}')
             await memory.wait([("a", receipt.position)], "durable", 10)
         found = await rows(stores, settings, "SELECT body FROM {schema}.working_snapshots ORDER BY opening, sequence")
         assert [row["body"] for row in found] == [b'{"v": 3}', b'{"v": 4}', b'{"v": 5}']
