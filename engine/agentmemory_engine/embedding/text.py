@@ -1,0 +1,38 @@
+"""What of an event is embedded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+def searchable_text(content: str | None, payload: bytes | None) -> str:
+    """The event's content; where it has none, the text values of its JSON payload, a line each, in their order.
+
+    Empty when there is neither. Raises ValueError when the payload is not JSON.
+    """
+    if content is not None and content.strip():
+        return content
+    if payload is None:
+        return ""
+    try:
+        return "\n".join(_texts(msgspec.json.decode(payload)))
+    except msgspec.DecodeError as error:
+        raise ValueError(f"the payload is not JSON: {error}") from None
+
+
+def _texts(value: Any) -> list[str]:
+    """The strings inside a JSON value that say something. Keys name values and are left out."""
+    found: list[str] = []
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            if value.strip():
+                found.append(value)
+        elif isinstance(value, dict):
+            waiting.extend(reversed(value.values()))
+        elif isinstance(value, list):
+            waiting.extend(reversed(value))
+    return found
