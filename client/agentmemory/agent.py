@@ -57,6 +57,7 @@ class Agent:
     ) -> Receipt:
         """One atomic turn: events, and at most one change of the working-memory document.
 
+        An event given as a mapping has the members of NewEvent; its `at` may be an RFC 3339 text.
         `set` replaces the document, `merge` is a JSON Merge Patch (RFC 7396), `patch` a JSON Patch (RFC 6902).
 
         Raises:
@@ -81,7 +82,7 @@ class Agent:
         idempotency_key: str | None = None,
     ) -> Receipt:
         """Record one message."""
-        event = NewEvent(role=role, content=content, at=at, metadata=metadata)
+        event = {"type": "message", "role": role, "content": content, "at": at, "metadata": metadata}
         return await self.record([event], session=session, idempotency_key=idempotency_key)
 
     async def working_memory(self, *, version: str | None = None) -> WorkingMemory:

@@ -17,7 +17,7 @@ class NewEvent(Struct, kw_only=True, omit_defaults=True):
     type: str = "message"
     role: str | None = None
     content: str | None = None
-    at: datetime | str | None = None
+    at: datetime | None = None
     payload: Any = None
     metadata: dict[str, Any] | None = None
 

@@ -120,9 +120,7 @@ class Transport:
         except TimeoutError:
             raise Unreachable(f"{self.url} did not answer within {seconds:.3g} s.") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Unreachable(
-                f"No answer from {self.url} ({str(error) or type(error).__name__}). Is the sidecar running there?"
-            ) from error
+            raise Unreachable(f"{_reason(self.url, error)} Is the sidecar running there?") from error
 
     @property
     def _opened(self) -> aiohttp.ClientSession:
@@ -143,6 +141,12 @@ def _judge(answer: Answer, url: str) -> Answer:
     if isinstance(problem, Unavailable):
         problem.retry_after = _seconds(answer.headers.get("Retry-After"))
     raise problem
+
+
+def _reason(url: str, error: aiohttp.ClientError | OSError) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
+        return f"Nothing listens at {url}."
+    return f"No answer from {url} ({str(error) or type(error).__name__})."
 
 
 def _seconds(retry_after: str | None) -> float | None:

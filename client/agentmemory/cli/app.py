@@ -1,0 +1,35 @@
+"""All commands together."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from agentmemory.cli import fleet, import_file, local, memory
+
+app = typer.Typer(
+    name="agentmemory",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Memory for long-running AI agents: run one on this machine, fill it, ask it.",
+    epilog="Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no sidecar reached.",
+)
+app.command()(local.local)
+app.command()(local.demo)
+app.command("import")(import_file.import_file)
+app.command()(memory.turn)
+app.command()(memory.recall)
+app.command()(memory.hydrate)
+app.command()(memory.timeline)
+app.command()(fleet.status)
+app.add_typer(fleet.letters, name="dead-letters")
+
+
+@app.callback(invoke_without_command=True)
+def _tool(show_version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False) -> None:
+    if show_version:
+        typer.echo(version("agentmemory"))
+        raise typer.Exit

@@ -1,0 +1,232 @@
+"""Commands on one agent's memory: turn, recall, hydrate, timeline."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from agentmemory.cli import show
+from agentmemory.cli.faults import run
+from agentmemory.cli.options import (
+    AgentName,
+    AsJson,
+    Reached,
+    Session,
+    Since,
+    Types,
+    Until,
+    Url,
+    connect,
+    json_of,
+    moment,
+)
+from agentmemory.models import Event
+
+OBJECT = "'{\"step\": 3}'"
+LARGEST_PAGE = 1000
+
+
+class Order(StrEnum):
+    """Oldest or newest first."""
+
+    asc = "asc"
+    desc = "desc"
+
+
+def turn(
+    agent: AgentName,
+    content: Annotated[str | None, typer.Argument(help="What was said or done.")] = None,
+    session: Annotated[str | None, typer.Option("--session", "-s", help="The session it belongs to.")] = None,
+    role: Annotated[str | None, typer.Option(help="Who: user, assistant, system, tool, …")] = None,
+    type: Annotated[str, typer.Option("--type", "-t", help="message, tool_call, decision, observation, …")] = "message",
+    at: Annotated[
+        str | None, typer.Option(callback=moment, metavar="DATE", help="When it happened.", show_default="now")
+    ] = None,
+    payload: Annotated[
+        Any, typer.Option(parser=json_of(object, OBJECT), metavar="JSON", help="Any JSON to go with it.")
+    ] = None,
+    metadata: Annotated[
+        Any, typer.Option(parser=json_of(dict, OBJECT), metavar="JSON", help="An object to filter by later.")
+    ] = None,
+    set: Annotated[
+        Any, typer.Option(parser=json_of(dict, OBJECT), metavar="JSON", help="Replace the working-memory document.")
+    ] = None,
+    merge: Annotated[
+        Any, typer.Option(parser=json_of(dict, OBJECT), metavar="JSON", help="Merge this into the document.")
+    ] = None,
+    patch: Annotated[
+        Any,
+        typer.Option(
+            parser=json_of(list, '\'[{"op": "remove", "path": "/step"}]\''), metavar="JSON", help="A JSON Patch of it."
+        ),
+    ] = None,
+    if_match: Annotated[str | None, typer.Option(metavar="VERSION", help="The version the document must have.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Idempotency key: the same turn with the same key happens once.")
+    ] = None,
+    wait: Annotated[Reached | None, typer.Option(help="Return only when it has come that far.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Record a turn: an event, a change of the working-memory document, or both at once.
+
+    Examples:
+
+      agentmemory turn --agent research-1 "Find the trend of the second quarter" --role user --session day-1
+
+      agentmemory turn --agent research-1 --type decision "Use the audited figures" --merge '{"source": "audit"}'
+    """
+    told = content is not None or payload is not None
+    event = {"type": type, "role": role, "content": content, "at": at, "payload": payload, "metadata": metadata}
+    changes = {"set": set, "merge": merge, "patch": patch}
+    if sum(change is not None for change in changes.values()) > 1:
+        raise typer.BadParameter("one of --set, --merge and --patch at a time.")
+    if not told and not any(change is not None for change in changes.values()):
+        raise typer.BadParameter("say what happened (CONTENT or --payload) or change the document (--merge …).")
+
+    async def record() -> None:
+        async with connect(url) as memory:
+            written = await memory.agent(agent).record(
+                [event] if told else [], session=session, if_match=if_match, idempotency_key=key, **changes
+            )
+            if wait is not None:
+                await memory.wait(written, until=wait.value)
+        if as_json:
+            show.machine(written)
+        else:
+            show.receipt(Console(), written)
+
+    run(record())
+
+
+def recall(
+    query: Annotated[str, typer.Argument(help="What to remember.")],
+    agent: AgentName,
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many.")] = 5,
+    types: Types = None,
+    session: Session = None,
+    since: Since = None,
+    until: Until = None,
+    metadata: Annotated[
+        Any, typer.Option(parser=json_of(dict, OBJECT), metavar="JSON", help="Only events with these members.")
+    ] = None,
+    min_score: Annotated[float | None, typer.Option(help="Nothing below this score.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="How to search.", show_default="the sidecar's")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search an agent's memory by meaning.
+
+    Example:
+
+      agentmemory recall "what did the supplier promise?" --agent research-1 --since 2026-01-12 -k 3
+    """
+
+    async def ask() -> None:
+        async with connect(url) as memory:
+            found = await memory.agent(agent).recall(
+                query,
+                k=k,
+                strategy=strategy,
+                types=types or (),
+                session=session,
+                since=since,
+                until=until,
+                metadata=metadata,
+                min_score=min_score,
+            )
+        if as_json:
+            show.machine(found)
+        else:
+            show.hits(Console(), found.hits)
+            show.warn_degraded(found.degraded)
+
+    run(ask())
+
+
+def hydrate(
+    agent: AgentName,
+    query: Annotated[str | None, typer.Argument(help="What the agent is about to do.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Budget for the text, in tokens.")] = 2000,
+    restore: Annotated[bool, typer.Option("--restore", help="Bring an expired document back.")] = False,
+    k: Annotated[int | None, typer.Option("-k", min=1, max=100, help="How many events to recall.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Assemble what an agent needs to know on wake-up: its document, recent messages, and what is recalled.
+
+    Example:
+
+      agentmemory hydrate "go on with the supplier comparison" --agent research-1 --tokens 1000
+    """
+
+    async def wake() -> None:
+        async with connect(url) as memory:
+            context = await memory.agent(agent).hydrate(query, tokens=tokens, restore=restore, k=k)
+        if as_json:
+            show.machine(context)
+            return
+        if context.cold_start:
+            show.errors().print(f"Cold start: {context.cold_start}.", markup=False)
+        typer.echo(context.text)
+        show.warn_degraded(context.degraded)
+
+    run(wake())
+
+
+def timeline(
+    agent: AgentName,
+    since: Since = None,
+    until: Until = None,
+    types: Types = None,
+    session: Session = None,
+    role: Annotated[str | None, typer.Option(help="Only this role.")] = None,
+    order: Annotated[Order, typer.Option(help="Oldest or newest first.")] = Order.asc,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many events.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="All of them, whatever --limit says.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """What an agent did, in order. With --json: one event a line.
+
+    Examples:
+
+      agentmemory timeline --agent research-1 --since 2026-01-13 --until 2026-01-14 --type decision
+
+      agentmemory timeline --agent research-1 --order desc -n 5
+    """
+
+    async def read() -> None:
+        left = None if everything else limit
+        cursor: str | None = None
+        async with connect(url) as memory:
+            while left is None or left > 0:
+                page = await memory.agent(agent).timeline_page(
+                    since=since,
+                    until=until,
+                    types=types or (),
+                    session=session,
+                    role=role,
+                    order=order.value,
+                    limit=min(LARGEST_PAGE, left or LARGEST_PAGE),
+                    cursor=cursor,
+                )
+                _print_events(page.events, as_json)
+                show.warn_degraded(page.degraded)
+                left = None if left is None else left - len(page.events)
+                cursor = page.cursor
+                if cursor is None:
+                    return
+
+    run(read())
+
+
+def _print_events(found: list[Event], as_json: bool) -> None:
+    if as_json:
+        for event in found:
+            show.machine(event)
+    else:
+        show.events(Console(), found)

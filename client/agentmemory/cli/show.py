@@ -1,0 +1,104 @@
+"""How answers look to a person, and to a program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agentmemory.models import DeadLetter, Event, Hit, Receipt, Status
+
+LONGEST_PAYLOAD = 200  # characters
+UNKNOWN = "unknown"
+
+
+def errors() -> Console:
+    """Where progress and warnings go."""
+    return Console(stderr=True)
+
+
+def machine(value: Any) -> None:
+    """One line of JSON."""
+    typer.echo(msgspec.json.encode(value).decode())
+
+
+def warn_degraded(degraded: Sequence[str]) -> None:
+    """Say that an answer is not whole."""
+    if degraded:
+        errors().print(f"The answer is not whole: {', '.join(degraded)}.", style="yellow", markup=False)
+
+
+def receipt(console: Console, written: Receipt) -> None:
+    """What a write was given."""
+    again = " (an earlier try had come through)" if written.repeated else ""
+    console.print(f"Accepted at {written.position}{again}.", markup=False)
+
+
+def events(console: Console, found: Sequence[Event]) -> None:
+    """A timeline."""
+    for event in found:
+        console.print(_line(event), soft_wrap=True)
+
+
+def hits(console: Console, found: Sequence[Hit]) -> None:
+    """What was recalled, best first."""
+    for hit in found:
+        console.print(Text(f"{hit.score:.3f}  ", style="bold cyan") + _line(hit), soft_wrap=True)
+    if not found:
+        console.print("Nothing is recalled.")
+
+
+def status(console: Console, found: Status) -> None:
+    """The whole memory at a glance."""
+    table = Table.grid(padding=(0, 3))
+    opened = sum(shard.open is True for shard in found.shards)
+    rows = {
+        "lag": UNKNOWN if found.lag_seconds is None else f"{found.lag_seconds:.1f} s",
+        "pending turns": _count(found.pending),
+        "waiting for an embedding": _count(found.unembedded),
+        "without one for good": _count(found.unembeddable),
+        "dead letters": _count(found.dead_letters),
+        "Redis persistence": found.persistence or UNKNOWN,
+        "shards open": f"{opened} of {len(found.shards)}",
+        "not answering": ", ".join(found.degraded) or "none",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+def dead_letters(console: Console, found: Sequence[DeadLetter]) -> None:
+    """Dead letters, and why they are dead."""
+    table = Table("agent", "id", "dead since", "reason", "event")
+    for letter in found:
+        table.add_row(
+            Text(letter.agent), Text(letter.id), _time(letter.dead_at), Text(letter.reason), Text(_short(letter.event))
+        )
+    console.print(table if found else "No dead letters.")
+
+
+def _line(event: Event) -> Text:
+    said = event.content if event.content is not None else _short(event.payload)
+    who = f"{event.type}/{event.role}" if event.role else event.type
+    return Text.assemble(
+        (_time(event.at), "green"), "  ", (event.session or "-", "blue"), "  ", (who, "magenta"), "  ", said
+    )
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def _count(number: int | None) -> str:
+    return UNKNOWN if number is None else f"{number:,}"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= LONGEST_PAYLOAD else text[: LONGEST_PAYLOAD - 1] + "…"

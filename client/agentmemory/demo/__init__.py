@@ -1,0 +1,1 @@
+"""A research agent's work over five days, played on a real memory."""

@@ -1,0 +1,277 @@
+"""The command line tool against a server on loopback: what it sends, what it prints, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import agentmemory.cli
+from agentmemory.cli.app import app
+from tests.unit.stub_sidecar import Reply, StubSidecar, problem, reply
+
+RECEIPT = {"position": "3.1-7", "version": "3.1-7", "events": [{"id": "e1"}], "repeated": False}
+EVENT = {
+    "id": "e1", "position": "3.1-7", "index": 0, "type": "message", "role": "user", "content": "[red]hot[/red]",
+    "session": "day-1", "at": "2026-01-12T09:00:00Z",
+}  # fmt: skip
+LETTER = {
+    "id": "d1", "agent": "a", "position": "3.1-7", "index": 0, "reason": "too long", "event": {"content": "x"},
+    "dead_at": "2026-01-12T09:00:00Z",
+}  # fmt: skip
+READY = {
+    "lag_seconds": 0.0, "pending": 0, "dead_letters": 0, "unembedded": 0, "unembeddable": 0,
+    "persistence": "append-only file", "shards": [{"shard": 0, "open": True}], "degraded": [],
+}  # fmt: skip
+Tool = Callable[..., Result]
+
+
+@pytest.fixture
+def stub() -> Iterator[StubSidecar]:
+    # In a thread of its own, because the tool runs its own event loop.
+    server = StubSidecar()
+    started, ended = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with server.serve():
+            started.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    started.wait()
+    yield server
+    loop.call_soon_threadsafe(ended.set)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def tool(stub: StubSidecar, tmp_path: Path) -> Tool:
+    environment = {"AGENTMEMORY_URL": stub.url, "XDG_STATE_HOME": str(tmp_path / "state"), "COLUMNS": "200"}
+
+    def invoke(*arguments: str | Path, **options: Any) -> Result:
+        return CliRunner(env=environment).invoke(app, [str(argument) for argument in arguments], **options)
+
+    return invoke
+
+
+def conversation(file: Path, count: int) -> Path:
+    lines = (
+        {"id": number, "at": "2026-01-12T09:00:00Z", "session": "s", "speaker": "user", "content": f"line {number}"}
+        for number in range(1, count + 1)
+    )
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return file
+
+
+def test_a_turn_is_recorded_and_waited_for(stub: StubSidecar, tool: Tool) -> None:
+    stub.will(reply(RECEIPT, status=201), reply({"reached": True, "until": "durable"}))
+    result = tool(
+        "turn", "Use the audited figures", "--agent", "a", "--type", "decision", "--session", "day-1",
+        "--at", "2026-01-12", "--metadata", '{"task": "q2"}',
+        "--merge", '{"source": "audit"}', "--key", "k", "--wait", "durable", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["position"] == "3.1-7"
+    turn, barrier = stub.seen
+    assert turn.headers["Idempotency-Key"] == "k"
+    assert turn.headers["AgentMemory-Client"] == "agentmemory-cli"
+    assert turn.json() == {
+        "session": "day-1",
+        "events": [
+            {
+                "type": "decision",
+                "content": "Use the audited figures",
+                "at": "2026-01-12T00:00:00+00:00",
+                "metadata": {"task": "q2"},
+            }
+        ],
+        "working_memory": {"merge": {"source": "audit"}},
+    }
+    assert barrier.json()["positions"] == [{"agent": "a", "position": "3.1-7"}]
+
+
+def test_recall_shows_hits_as_they_are(stub: StubSidecar, tool: Tool) -> None:
+    stub.will(reply({"hits": [EVENT | {"kind": "event", "score": 0.83, "scores": {}}], "degraded": ["redis"]}))
+    result = tool("recall", "how hot?", "--agent", "a", "-k", "3", "--type", "message", "--since", "2026-01-12")
+    assert result.exit_code == 0, result.stderr
+    assert "0.830" in result.stdout
+    assert "2026-01-12 09:00:00Z  day-1  message/user  [red]hot[/red]" in result.stdout
+    assert "not whole: redis" in result.stderr
+    assert stub.seen[0].json() == {
+        "query": "how hot?",
+        "k": 3,
+        "filter": {"types": ["message"], "since": "2026-01-12T00:00:00+00:00"},
+    }
+
+
+def test_hydrate_prints_the_text(stub: StubSidecar, tool: Tool) -> None:
+    stub.will(reply({"text": "You were here.", "tokens": 4, "cold_start": "expired", "degraded": []}))
+    result = tool("hydrate", "go on", "--agent", "a", "--tokens", "100", "--restore")
+    assert (result.exit_code, result.stdout) == (0, "You were here.\n")
+    assert "expired" in result.stderr
+    assert stub.seen[0].json() == {"query": "go on", "budget": {"tokens": 100}, "restore": True}
+
+
+def test_a_timeline_is_cut_at_its_limit(stub: StubSidecar, tool: Tool) -> None:
+    stub.will(reply({"events": [EVENT] * 2, "cursor": "c1"}), reply({"events": [EVENT], "cursor": "c2"}))
+    result = tool("timeline", "--agent", "a", "-n", "3", "--order", "desc", "--json")
+    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == ["e1"] * 3
+    assert [dict(seen.query) for seen in stub.seen] == [
+        {"order": "desc", "limit": "3"},
+        {"order": "desc", "limit": "1", "cursor": "c1"},
+    ]
+
+
+def test_status_says_when_it_is_not_ready(stub: StubSidecar, tool: Tool) -> None:
+    stub.will(reply(READY), reply(READY | {"degraded": ["postgres"]}), reply({"position": "3.1-7", "state": "durable"}))
+    ready, degraded = tool("status"), tool("status", "--json")
+    assert (ready.exit_code, degraded.exit_code) == (0, 1)
+    assert "1 of 1" in ready.stdout
+    assert json.loads(degraded.stdout)["degraded"] == ["postgres"]
+    assert tool("status", "--position", "3.1-7", "--agent", "a").stdout == "durable\n"
+
+
+def test_dead_letters_are_listed_exported_replayed_and_discarded(stub: StubSidecar, tool: Tool, tmp_path: Path) -> None:
+    stub.will(reply({"dead_letters": [LETTER], "cursor": None}))
+    assert "too long" in tool("dead-letters", "list").stdout
+    file = tmp_path / "letters.jsonl"
+    assert tool("dead-letters", "export", file).exit_code == 0
+    assert json.loads(file.read_text())["event"] == {"content": "x"}
+    again = tool("dead-letters", "export", file)
+    assert (again.exit_code, "exists already" in again.stderr) == (1, True)
+    assert tool("dead-letters", "replay", "a", "d1").exit_code == 0
+    assert tool("dead-letters", "discard", "a", "d1", input="n\n").exit_code == 1
+    assert tool("dead-letters", "discard", "a", "d1", "--yes").exit_code == 0
+    assert [seen.method for seen in stub.seen] == ["GET", "GET", "POST", "DELETE"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("turn", "--agent", "a"),
+        ("turn", "x"),
+        ("turn", "x", "--agent", ""),
+        ("turn", "x", "--agent", "a", "--merge", "{"),
+        ("turn", "x", "--agent", "a", "--merge", "[]"),
+        ("turn", "x", "--agent", "a", "--merge", "{}", "--set", "{}"),
+        ("turn", "x", "--agent", "a", "--at", "yesterday"),
+        ("recall", "x", "--agent", "a", "--url", "nowhere"),
+        ("recall", "x", "--agent", "a", "-k", "0"),
+        ("status", "--position", "3.1-7"),
+        ("import", "/nonexistent", "--agent", "a"),
+        ("nothing-like-this",),
+    ],
+)
+def test_wrong_usage_ends_with_two_and_sends_nothing(stub: StubSidecar, tool: Tool, arguments: tuple[str, ...]) -> None:
+    result = tool(*arguments)
+    assert result.exit_code == 2
+    assert "Error: " in result.stderr
+    assert stub.seen == []
+
+
+def test_a_refusal_is_one_line_and_ends_with_one(stub: StubSidecar, tool: Tool) -> None:
+    stub.will(problem("version-conflict", 412, detail="The document is at 3.1-9; read it and decide anew."))
+    result = tool("turn", "--agent", "a", "--merge", "{}", "--if-match", "3.1-8")
+    assert result.exit_code == 1
+    assert result.stderr == "agentmemory: The document is at 3.1-9; read it and decide anew.\n"
+
+
+def test_no_sidecar_ends_with_three(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentmemory.cli.options.PATIENCE", agentmemory.Retries(budget=0.0))
+    result = tool("status", "--url", "http://127.0.0.1:1")
+    assert result.exit_code == 3
+    assert result.stderr == "agentmemory: Nothing listens at http://127.0.0.1:1. Is the sidecar running there?\n"
+
+
+def test_without_its_extra_the_tool_says_which(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(agentmemory.cli, "NEEDS", ("rich", "a_module_that_is_not_there"))
+    with pytest.raises(SystemExit) as caught:
+        agentmemory.cli.main()
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert "needs a_module_that_is_not_there: pip install 'agentmemory[cli]'" in error
+
+
+@pytest.mark.parametrize("command", ["local", "demo"])
+def test_without_its_extra_a_local_memory_says_which(tool: Tool, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setattr("agentmemory.cli.local.NEEDS", ("a_module_that_is_not_there",))
+    result = tool(command)
+    assert result.exit_code == 2
+    assert "install a_module_that_is_not_there: pip install 'agentmemory[local]'" in result.stderr
+
+
+def turns_of(stub: StubSidecar) -> list[Any]:
+    return [seen for seen in stub.seen if seen.path.endswith("/turns")]
+
+
+def test_an_import_sends_the_lines_in_order(stub: StubSidecar, tool: Tool, tmp_path: Path) -> None:
+    stub.will(reply(READY), reply(RECEIPT, status=201), reply(RECEIPT | {"repeated": True}), reply(READY))
+    result = tool("import", conversation(tmp_path / "talk.jsonl", 100), "--agent", "a", "--no-wait", "--json")
+    assert result.exit_code == 0, result.stderr
+    sent = [event["metadata"]["import_id"] for turn in turns_of(stub) for event in turn.json()["events"]]
+    assert sent == list(range(1, 101))
+    answer = json.loads(result.stdout)
+    assert (answer["lines"], answer["already_there"], answer["dead_letters"]) == (100, 36, 0)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_bad_line_stops_an_import_before_it_sends(stub: StubSidecar, tool: Tool, tmp_path: Path, skip: bool) -> None:
+    file = conversation(tmp_path / "talk.jsonl", 3)
+    file.write_text(file.read_text().replace("2026-01-12T09:00:00Z", "soon", 1))
+    stub.will(reply(READY), reply(RECEIPT, status=201), reply(READY))
+    result = tool("import", file, "--agent", "a", "--no-wait", "--json", *(["--skip-bad"] if skip else []))
+    assert "line 1: `at`" in result.stderr
+    if skip:
+        assert json.loads(result.stdout)["skipped"] == 1
+    else:
+        assert (result.exit_code, stub.seen) == (1, [])
+
+
+def test_a_refused_turn_stops_an_import_and_names_its_lines(stub: StubSidecar, tool: Tool, tmp_path: Path) -> None:
+    stub.will(reply(READY), problem("too-large", 413, detail="An event is over 1 MiB."))
+    result = tool("import", conversation(tmp_path / "talk.jsonl", 2), "--agent", "a")
+    assert result.exit_code == 1
+    assert "lines up to 2: An event is over 1 MiB." in result.stderr
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_cut_import_goes_on_only_where_memory_knows_the_last_line(
+    stub: StubSidecar, tool: Tool, tmp_path: Path, known: bool
+) -> None:
+    file = conversation(tmp_path / "talk.jsonl", 100)
+    stub.will(reply(READY), reply(RECEIPT, status=201), problem("too-large", 413))
+    cut = tool("import", file, "--agent", "a")
+    assert "Cut off after line 64. Go on from there with --resume." in cut.stderr
+    first = turns_of(stub)[0]
+    stub.seen.clear()
+
+    held = EVENT | {"content": "line 64", "metadata": {"import_id": 64 if known else 63, "speaker": "user"}}
+    page = reply({"events": [held], "cursor": None})
+    stub.will(reply(READY), page, *[reply(RECEIPT, status=201)] * (1 if known else 2), reply(READY))
+    result = tool("import", file, "--agent", "a", "--no-wait", "--resume", "--json")
+    assert result.exit_code == 0, result.stderr
+    sent = turns_of(stub)
+    assert len(sent) == (1 if known else 2)
+    if not known:
+        assert (sent[0].body, sent[0].headers["Idempotency-Key"]) == (first.body, first.headers["Idempotency-Key"])
+    assert json.loads(result.stdout)["already_there"] == (64 if known else 0)
+
+
+def test_an_import_waits_until_all_is_searchable(stub: StubSidecar, tool: Tool, tmp_path: Path) -> None:
+    reached: Reply = reply({"reached": True, "until": "durable"})
+    stub.will(reply(READY), reply(RECEIPT, status=201), reached, reached, reply(READY))
+    result = tool("import", conversation(tmp_path / "talk.jsonl", 2), "--agent", "a")
+    assert result.exit_code == 0, result.stderr
+    assert [seen.json()["until"] for seen in stub.seen if seen.path.endswith("/barrier")] == ["durable", "searchable"]
+    assert 'agentmemory recall "what happened?" --agent a' in result.stdout
