@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 import agentmemory.cli
 from agentmemory.cli.app import app
-from tests.unit.stub_sidecar import Reply, StubSidecar, problem, reply
+from support.stub_sidecar import Reply, StubSidecar, problem, reply
 
 RECEIPT = {"position": "3.1-7", "version": "3.1-7", "events": [{"id": "e1"}], "repeated": False}
 EVENT = {

@@ -10,7 +10,7 @@ import pytest
 
 import agentmemory
 from agentmemory import AgentMemory, NewEvent, Position, Receipt, Retries
-from tests.unit.stub_sidecar import DROP, HANG, PROBLEMS, Reply, StubSidecar, problem, reply
+from support.stub_sidecar import DROP, HANG, PROBLEMS, Reply, StubSidecar, problem, reply
 
 QUICK = Retries(budget=5.0, first=0.001, longest=0.01)
 ONCE = Retries(budget=0.0)
