@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import replace
 from typing import Self
 from uuid import uuid4
@@ -91,25 +90,29 @@ class Memory:
 
     async def __aenter__(self) -> Self:
         await self._postgres.open()
-        if self._embedder.enabled:
-            await self._embedder.start()
         if self._work:
             self._tasks.append(asyncio.create_task(self.consolidator.run(), name="consolidation"))
             if self._embedder.enabled:
+                await self._embedder.start()
                 self._tasks.append(asyncio.create_task(self._vectors.run(), name="embedding"))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        if self._work:
-            await self.consolidator.stop()
-        await self._embedder.close()
-        await self._redis.close()
-        await self._postgres.close()
+        # A caller that has only so long cuts the flush short, and still leaves nothing open.
+        try:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._work:
+                await self.consolidator.stop()
+        finally:
+            await self._embedder.close()
+            await self._redis.close()
+            await self._postgres.close()
+
+    def ended_workers(self) -> list[str]:
+        """The workers that have ended, by name: none does while the memory is open, unless something is very wrong."""
+        return [task.get_name() for task in self._tasks if task.done()]
 
     async def _verify_redis(self, connection: Connection) -> None:
         """Refuse a Redis that belongs to another AgentMemory."""

@@ -1,0 +1,66 @@
+"""Logins as mounted files, read anew for each connection, so that a rotated login needs no restart."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from agentmemory_engine.errors import StoreUnavailable
+from agentmemory_engine.redis import Credentials
+
+STORES = ("redis", "postgres")
+
+
+class CredentialFiles:
+    """`<store>-username` and `<store>-password` in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def login(self, store: str) -> Callable[[], Credentials]:
+        """Reads the login of `redis` or `postgres` each time it is called; raises StoreUnavailable."""
+
+        def read() -> Credentials:
+            return Credentials(self._read(store, "username"), self._read(store, "password"))
+
+        return read
+
+    def _read(self, store: str, part: str) -> str:
+        path = self.directory / f"{store}-{part}"
+        try:
+            value = path.read_text().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StoreUnavailable(store, f"cannot read its login: {path}: {type(error).__name__}.") from None
+        if not value:
+            raise StoreUnavailable(store, f"its login is incomplete: {path} is empty.")
+        return value
+
+    def create(self, username: str) -> list[Path]:
+        """Make the files that are missing, for `username` and a random password; answer which. Raises OSError."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        created = []
+        for store in STORES:
+            for part, value in (("username", username), ("password", secrets.token_urlsafe(32))):
+                path = self.directory / f"{store}-{part}"
+                if _create(path, value):
+                    created.append(path)
+        return created
+
+
+def _create(path: Path, value: str) -> bool:
+    """Write a file that must not exist yet, whole or not at all; False when it exists."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(file, "w") as stream:
+            stream.write(value + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    return True

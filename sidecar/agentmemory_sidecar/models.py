@@ -1,0 +1,295 @@
+"""What goes over the wire, as types: requests are checked against them, answers are made from them, and the OpenAPI
+document describes them. JSON that the sidecar only passes on is `Raw`: it leaves as the bytes that came."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from agentmemory_engine.answers import Hit, Hydration, ShardStatus, State, Status, StoredEvent
+
+Moment = Annotated[datetime, Meta(tz=True)]
+AgentId = Annotated[str, Meta(description="1 to 128 of A-Z a-z 0-9 . _ : @ + ~ = -, a letter or digit first")]
+PositionText = Annotated[str, Meta(description="opaque; ordered within an agent", examples=["3.7-1042"])]
+
+
+class RecordedEvent(Struct, kw_only=True, omit_defaults=True):
+    """One thing that happened; members without a value are left out."""
+
+    id: UUID
+    position: PositionText
+    index: Annotated[int, Meta(description="its place in the turn")]
+    type: str
+    role: str | None = None
+    content: str | None = None
+    payload: Raw | UnsetType = UNSET
+    metadata: Raw | UnsetType = UNSET
+    session: str | None = None
+    at: datetime
+    accepted_at: datetime
+
+
+class RecalledEvent(RecordedEvent, kw_only=True, tag_field="kind", tag="event"):
+    """An event that recall found; `score` is 0 to 1, and `scores` says what it is made of."""
+
+    score: float
+    scores: dict[str, float]
+
+
+class WriteReceipt(Struct, kw_only=True):
+    """A change of the document was accepted. `repeated`: an earlier request with this key did it."""
+
+    position: PositionText
+    version: PositionText | None
+    repeated: bool
+
+
+class EventId(Struct):
+    id: UUID
+
+
+class TurnReceipt(Struct, kw_only=True):
+    """A turn was accepted. `version` is the document's after it, null where there is none."""
+
+    position: PositionText
+    version: PositionText | None
+    events: list[EventId]
+    repeated: bool
+
+
+class RecentMessages(Struct, kw_only=True):
+    """Oldest first. `degraded` names what could not be asked."""
+
+    messages: list[RecordedEvent]
+    degraded: list[str]
+
+
+class TimelinePage(Struct, kw_only=True):
+    """`cursor` continues it; null at the end. `degraded` names what could not be asked."""
+
+    events: list[RecordedEvent]
+    cursor: str | None
+    degraded: list[str]
+
+
+class RecallFilter(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Which events may be found; `until` is exclusive, `metadata` is contained in the event's."""
+
+    types: list[str] | None = None
+    session: str | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+    metadata: dict[str, Raw] | None = None
+
+
+class RecallRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Either `query` or `vector`."""
+
+    query: str | None = None
+    vector: list[float] | None = None
+    k: Annotated[int, Meta(ge=1, le=100)] = 5
+    strategy: Annotated[str, Meta(description="only `semantic` is served by this version")] = "semantic"
+    filter: RecallFilter = RecallFilter()
+    min_score: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+
+class RecallAnswer(Struct, kw_only=True):
+    """Best first. `not_yet_searchable` acknowledged events have no vector yet."""
+
+    hits: list[RecalledEvent]
+    approximate: bool
+    not_yet_searchable: int
+    degraded: list[str]
+
+
+class Budget(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """How much context may be given, in estimated tokens."""
+
+    tokens: Annotated[int, Meta(ge=1, le=10_000_000)] = 2000
+
+
+class HydrateRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """`restore` writes an expired document back from its last snapshot; without `query` nothing is recalled."""
+
+    query: str | None = None
+    budget: Budget = Budget()
+    restore: bool = False
+    k: Annotated[int, Meta(ge=1, le=100)] = 8
+
+
+class HydrateAnswer(Struct, kw_only=True):
+    """An agent's context; `text` renders all of it within the budget, `left_out` counts what had no room."""
+
+    working_memory: Raw | None
+    version: PositionText | None
+    recent: list[RecordedEvent]
+    recalled: list[RecalledEvent]
+    text: str
+    tokens: int
+    cold_start: Literal["new-agent", "expired", "unreadable"] | None
+    left_out: dict[str, int]
+    degraded: list[str]
+
+
+class Shard(Struct, kw_only=True):
+    """One shard; null where it could not be found out."""
+
+    shard: int
+    open: bool | None
+    opening: int | None
+    pending: int | None
+    lag_seconds: float | None
+    durable: PositionText | None
+    searchable: PositionText | None
+    owner: str | None
+
+
+class ConsolidationStatus(Struct, kw_only=True):
+    """The whole memory; null where it could not be found out, and `degraded` names the store that did not answer."""
+
+    lag_seconds: float | None
+    pending: int | None
+    dead_letters: int | None
+    unembedded: int | None
+    unembeddable: int | None
+    persistence: str
+    shards: list[Shard]
+    degraded: list[str]
+
+
+class PositionState(Struct, kw_only=True):
+    """Where a turn stands."""
+
+    position: PositionText
+    state: State
+
+
+class AgentPosition(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A turn of an agent."""
+
+    agent: AgentId
+    position: PositionText
+
+
+class BarrierRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What to wait for, and how long at most."""
+
+    positions: Annotated[list[AgentPosition], Meta(min_length=1, max_length=1000)]
+    until: Literal["durable", "searchable"] = "durable"
+    timeout_seconds: Annotated[float, Meta(ge=0, le=60)] = 10.0
+
+
+class BarrierAnswer(Struct, kw_only=True):
+    """All positions are there."""
+
+    reached: bool
+    until: Literal["durable", "searchable"]
+
+
+class Letter(Struct, kw_only=True):
+    """An event that Postgres refused; `event` is its JSON, or its text where that is no JSON."""
+
+    id: UUID
+    agent: AgentId
+    position: PositionText
+    index: int
+    reason: str
+    sqlstate: str | None
+    event: Raw
+    dead_at: datetime
+
+
+class LetterPage(Struct, kw_only=True):
+    """Oldest first; `cursor` continues it, null at the end."""
+
+    dead_letters: list[Letter]
+    cursor: str | None
+
+
+class Replayed(Struct):
+    replayed: bool
+
+
+class Deleted(Struct):
+    deleted: bool
+
+
+class Problem(Struct, kw_only=True):
+    """RFC 9457. `type` ends in a stable code; more members depend on it. `instance` is the request's id."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+
+
+def recorded(event: StoredEvent) -> RecordedEvent:
+    """An event as it is answered."""
+    return RecordedEvent(**_members(event))
+
+
+def recalled(hit: Hit) -> RecalledEvent:
+    """A hit as it is answered."""
+    return RecalledEvent(**_members(hit.event), score=hit.score, scores=hit.scores)
+
+
+def _members(event: StoredEvent) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "position": str(event.position),
+        "index": event.index,
+        "type": event.type,
+        "role": event.role,
+        "content": event.content,
+        "payload": UNSET if event.payload is None else Raw(event.payload),
+        "metadata": UNSET if event.metadata is None else Raw(event.metadata),
+        "session": event.session,
+        "at": event.at,
+        "accepted_at": event.accepted_at,
+    }
+
+
+def hydrated(hydration: Hydration) -> HydrateAnswer:
+    """A hydration as it is answered."""
+    return HydrateAnswer(
+        working_memory=None if hydration.working_memory is None else Raw(hydration.working_memory),
+        version=None if hydration.version is None else str(hydration.version),
+        recent=[recorded(event) for event in hydration.recent],
+        recalled=[recalled(hit) for hit in hydration.recalled],
+        text=hydration.text,
+        tokens=hydration.tokens,
+        cold_start=hydration.cold_start,
+        left_out=hydration.left_out,
+        degraded=hydration.degraded,
+    )
+
+
+def status_of(status: Status) -> ConsolidationStatus:
+    """A status as it is answered."""
+    return ConsolidationStatus(
+        lag_seconds=status.lag,
+        pending=status.pending,
+        dead_letters=status.dead_letters,
+        unembedded=status.unembedded,
+        unembeddable=status.unembeddable,
+        persistence=status.persistence,
+        shards=[_shard_of(shard) for shard in status.shards],
+        degraded=status.degraded,
+    )
+
+
+def _shard_of(shard: ShardStatus) -> Shard:
+    return Shard(
+        shard=shard.shard,
+        open=shard.open,
+        opening=shard.opening,
+        pending=shard.pending,
+        lag_seconds=shard.lag,
+        durable=None if shard.durable is None else str(shard.durable),
+        searchable=None if shard.searchable is None else str(shard.searchable),
+        owner=shard.owner,
+    )

@@ -1,0 +1,132 @@
+"""Prepare: make logins, roles, schema and the ACL user, as an administrator of both stores. Harmless when repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import asyncpg
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from agentmemory_engine.redis import Credentials
+from agentmemory_engine.schema import migrate, provision
+from agentmemory_sidecar.config import Config
+from agentmemory_sidecar.errors import ConfigError, GaveUp
+
+logger = logging.getLogger(__name__)
+_BETWEEN_TRIES = 0.25
+_NOT_UP_YET = (
+    OSError, TimeoutError, RedisConnectionError, RedisTimeoutError, asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Administrators:
+    """The logins that may make others."""
+
+    redis: Credentials
+    postgres: Credentials
+
+
+def read_administrators(environment: Mapping[str, str]) -> Administrators:
+    """From AGENTMEMORY_ADMIN_{REDIS,POSTGRES}_USERNAME and …_PASSWORD_FILE. Raises ConfigError."""
+    return Administrators(_administrator(environment, "REDIS"), _administrator(environment, "POSTGRES"))
+
+
+def _administrator(environment: Mapping[str, str], store: str) -> Credentials:
+    names = f"AGENTMEMORY_ADMIN_{store}_USERNAME", f"AGENTMEMORY_ADMIN_{store}_PASSWORD_FILE"
+    username, file = (environment.get(name) for name in names)
+    if not username or not file:
+        raise ConfigError(f"{names[0]} and {names[1]} are needed: the login that may make others")
+    try:
+        return Credentials(username, Path(file).read_text().rstrip("\r\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{names[1]}: cannot read {file}: {type(error).__name__}") from None
+
+
+async def prepare(config: Config, administrators: Administrators) -> None:
+    """Leave both stores ready for a sidecar of this configuration.
+
+    Raises ConfigError (files), GaveUp (a store that is down or refuses), and the engine's SchemaMismatch and
+    ForeignStore.
+    """
+    try:
+        created = config.credentials.create(username=config.settings.keys.schema + "_1")
+    except OSError as error:
+        raise ConfigError(f"AGENTMEMORY_CREDENTIALS_DIR: {error}") from None
+    for path in created:
+        logger.info("made %s", path)
+    deadline = time.monotonic() + config.prepare_timeout
+    await _persist("Postgres", deadline, lambda: _prepare_postgres(config, administrators.postgres))
+    await _persist("Redis", deadline, lambda: _prepare_redis(config, administrators.redis))
+
+
+async def _persist(store: str, deadline: float, step: Callable[[], Awaitable[None]]) -> None:
+    """Try a step until it is done, as long as the store is not up. Raises GaveUp."""
+    while True:
+        try:
+            return await step()
+        except (AuthenticationError, asyncpg.InvalidAuthorizationSpecificationError):
+            raise GaveUp(f"{store} refuses the administrator's login; check AGENTMEMORY_ADMIN_*") from None
+        except _NOT_UP_YET as error:
+            if isinstance(error.__cause__, AuthenticationError):
+                raise GaveUp(f"{store} refuses the administrator's login; check AGENTMEMORY_ADMIN_*") from None
+            if time.monotonic() >= deadline:
+                raise GaveUp(f"{store} did not come up in time: {type(error).__name__}") from None
+        except (RedisError, asyncpg.PostgresError) as error:
+            raise GaveUp(f"{store} refuses: {type(error).__name__}: {error}") from None
+        await asyncio.sleep(_BETWEEN_TRIES)
+
+
+async def _prepare_postgres(config: Config, login: Credentials) -> None:
+    connection = await asyncpg.connect(config.postgres_dsn, user=login.username, password=login.password, timeout=5.0)
+    try:
+        await provision(connection, config.settings.keys.schema, config.credentials.login("postgres")())
+        for migration in await migrate(connection, config.settings):
+            logger.info("applied migration %04d %s", migration.version, migration.name)
+    finally:
+        await connection.close()
+
+
+async def _prepare_redis(config: Config, login: Credentials) -> None:
+    user = config.credentials.login("redis")()
+    async with _connect_redis(config, login) as client:
+        digest = sha256(user.password.encode()).hexdigest()
+        rules = ["reset", "on", f"#{digest}", *config.settings.keys.acl()[1:]]
+        await client.execute_command("ACL", "SETUSER", user.username, *rules)
+        if await _has_acl_file(client):
+            await client.execute_command("ACL", "SAVE")
+
+
+async def _has_acl_file(client: Any) -> bool:
+    """Whether users are kept in a file. A server that does not tell keeps them by other means."""
+    try:
+        return bool((await client.config_get("aclfile")).get("aclfile"))
+    except ResponseError:
+        return False
+
+
+def _connect_redis(config: Config, login: Credentials) -> Any:
+    url = urlsplit(config.redis.url)
+    options: dict[str, Any] = {
+        "username": login.username, "password": login.password, "decode_responses": True,
+        "retry": Retry(NoBackoff(), 0), "socket_timeout": 5.0, "socket_connect_timeout": 5.0,
+    }  # fmt: skip
+    if url.scheme == "unix":
+        return redis.asyncio.Redis(unix_socket_path=unquote(url.path), **options)
+    if url.scheme == "rediss":
+        options |= {"ssl": True, "ssl_ca_certs": config.redis.ca_file}
+    return redis.asyncio.Redis(host=url.hostname or "", port=url.port or 6379, **options)

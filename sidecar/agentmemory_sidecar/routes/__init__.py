@@ -1,0 +1,15 @@
+"""The routes of the API, one module a noun."""
+
+from __future__ import annotations
+
+from agentmemory_sidecar.operations import Operation
+from agentmemory_sidecar.routes import consolidation, dead_letters, events, recall, turns, working_memory
+
+OPERATIONS: tuple[Operation, ...] = (
+    *working_memory.OPERATIONS,
+    *turns.OPERATIONS,
+    *events.OPERATIONS,
+    *recall.OPERATIONS,
+    *consolidation.OPERATIONS,
+    *dead_letters.OPERATIONS,
+)

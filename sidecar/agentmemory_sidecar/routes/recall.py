@@ -1,0 +1,94 @@
+"""Recall, and hydrate."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from agentmemory_engine.errors import InvalidInput
+from agentmemory_engine.events import Filter
+from agentmemory_engine.hydrate import HydrateQuery
+from agentmemory_engine.recall import RecallQuery
+from agentmemory_engine.turns import decode
+from agentmemory_sidecar.models import (
+    HydrateAnswer,
+    HydrateRequest,
+    RecallAnswer,
+    RecallFilter,
+    RecallRequest,
+    hydrated,
+    recalled,
+)
+from agentmemory_sidecar.operations import JSON, NoParams, Operation
+from agentmemory_sidecar.requests import MEMORY, agent_of, body_of, params_of
+from agentmemory_sidecar.responses import answer
+
+
+async def recall(request: web.Request) -> web.Response:
+    """The best matches for a text or a vector."""
+    agent = agent_of(request)
+    params_of(request, NoParams)
+    question = decode(await body_of(request), RecallRequest)
+    if question.strategy != "semantic":
+        raise InvalidInput("`strategy`: only semantic is served by this version; leave it out.")
+    query = RecallQuery(
+        query=question.query,
+        vector=question.vector,
+        k=question.k,
+        filter=_filter(question.filter),
+        min_score=question.min_score or 0.0,
+    )
+    found = await request.app[MEMORY].recall(agent, query)
+    return answer(
+        RecallAnswer(
+            hits=[recalled(hit) for hit in found.hits],
+            approximate=found.approximate,
+            not_yet_searchable=found.not_yet_searchable,
+            degraded=found.degraded,
+        )
+    )
+
+
+def _filter(given: RecallFilter) -> Filter:
+    return Filter(
+        types=given.types,
+        session=given.session,
+        since=given.since,
+        until=given.until,
+        metadata=None if given.metadata is None else msgspec.json.encode(given.metadata),
+    )
+
+
+async def hydrate(request: web.Request) -> web.Response:
+    """An agent's context, within a budget."""
+    agent = agent_of(request)
+    params_of(request, NoParams)
+    wish = decode(await body_of(request) or b"{}", HydrateRequest)
+    query = HydrateQuery(query=wish.query, tokens=wish.budget.tokens, k=wish.k, restore=wish.restore)
+    return answer(hydrated(await request.app[MEMORY].hydrate(agent, query)))
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/v1/agents/{agent}/recall",
+        handler=recall,
+        name="recall",
+        summary="The events nearest in meaning, among what the filters let through",
+        tag="Recall",
+        body={JSON: RecallRequest},
+        answers={200: (RecallAnswer,)},
+        problems=(413, 422, 503),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/agents/{agent}/hydrate",
+        handler=hydrate,
+        name="hydrate",
+        summary="The context to wake up with: working memory, recent and recalled events, in a budget",
+        tag="Recall",
+        body={JSON: HydrateRequest},
+        answers={200: (HydrateAnswer,)},
+        problems=(413, 422, 503),
+    ),
+)

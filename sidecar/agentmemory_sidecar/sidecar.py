@@ -1,0 +1,85 @@
+"""A sidecar that serves: the memory with its workers, and two listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import time
+
+from aiohttp import web
+
+from agentmemory_engine.memory import Memory
+from agentmemory_sidecar.app import make_app
+from agentmemory_sidecar.config import Config
+from agentmemory_sidecar.health import Health, make_ops_app
+from agentmemory_sidecar.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
+LOOPBACK_6 = "::1"
+_SHARE_OF_REQUESTS = 0.25
+"""How much of the time to stop the requests in progress may take; the rest is for the flush."""
+
+
+class Sidecar:
+    """Serves until stopped. The stores may be down: it listens all the same, and comes good when they return."""
+
+    def __init__(self, config: Config, memory: Memory, metrics: Metrics) -> None:
+        self._config = config
+        self._memory = memory
+        self._stopping = False
+        self._health = Health(memory, metrics, lambda: self._stopping)
+        api = make_app(memory, metrics, max_body=config.max_body, agents=config.agents)
+        patience = config.stop_timeout * _SHARE_OF_REQUESTS
+        self._api = web.AppRunner(api, access_log=None, handle_signals=False, shutdown_timeout=patience)
+        self._ops = web.AppRunner(
+            make_ops_app(self._health), access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
+        self.port = 0
+        self.ops_port = 0
+
+    async def start(self) -> None:
+        """Open the memory and listen. Raises OSError when an address is taken; then nothing is left open."""
+        await self._memory.__aenter__()
+        try:
+            await self._listen()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _listen(self) -> None:
+        await self._ops.setup()
+        self.ops_port = await _bind(self._ops, self._config.ops_host, self._config.ops_port)
+        await self._api.setup()
+        self.port = await _bind(self._api, LOOPBACK, self._config.port)
+        try:
+            await _bind(self._api, LOOPBACK_6, self.port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and self._config.port:
+                raise
+            logger.info("not listening on [%s]: %s", LOOPBACK_6, error.strerror)
+        logger.info(
+            "API on %s:%d, health and metrics on %s:%d", LOOPBACK, self.port, self._config.ops_host, self.ops_port
+        )
+
+    async def stop(self) -> None:
+        """Finish the requests in progress, flush, give the shards back; all of it within the time to stop."""
+        self._stopping = True
+        deadline = time.monotonic() + self._config.stop_timeout
+        await self._api.cleanup()
+        try:
+            async with asyncio.timeout(max(0.1, deadline - time.monotonic())):
+                await self._memory.__aexit__(None, None, None)
+        except TimeoutError:
+            logger.warning("stopped before the flush was done; the journal keeps what is pending")
+        await self._health.close()
+        await self._ops.cleanup()
+
+
+async def _bind(runner: web.AppRunner, host: str, port: int) -> int:
+    """Listen, and answer on which port."""
+    site = web.TCPSite(runner, host, port)
+    await site.start()
+    return int(runner.addresses[-1][1])
