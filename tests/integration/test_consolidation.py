@@ -111,8 +111,9 @@ async def test_working_memory_has_no_lease_before_its_snapshot(
         assert (await client.pttl(document), await client.pttl(window)) == (-1, -1)
 
 
-async def test_no_lease_begins_on_a_version_that_is_not_the_snapshotted_one(
-    make_memory: MakeMemory, stores: LocalStores, settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("late", [b'{"working_memory": {"set": {"v": 2}}}', b'{"events": [{"content": "y"}]}'])
+async def test_no_lease_begins_over_what_was_written_after_the_batch_was_read(
+    make_memory: MakeMemory, stores: LocalStores, settings: Settings, monkeypatch: pytest.MonkeyPatch, late: bytes
 ) -> None:
     """A write between the commit and its settling."""
     async with make_memory(max_delay=600.0) as memory, admin_redis(stores) as client:
@@ -120,13 +121,14 @@ async def test_no_lease_begins_on_a_version_that_is_not_the_snapshotted_one(
         settle = Consolidator._settle
 
         async def write_first(self: Consolidator, *args: Any) -> None:
-            await record(memory, "a", event("y"), document='{"v": 2}')
+            await memory.record("a", parse_turn(late))
             await settle(self, *args)
 
         monkeypatch.setattr(Consolidator, "_settle", write_first)
         await memory.consolidator.flush()
-        assert await client.pttl(settings.keys.document(settings.shard_of("a"), "a")) == -1
-        assert (await memory.read_document("a")).body == b'{"v": 2}'
+        shard = settings.shard_of("a")
+        assert await client.pttl(settings.keys.document(shard, "a")) == -1
+        assert await client.pttl(settings.keys.window(shard, "a")) == -1
 
 
 async def test_an_expired_document_says_so_and_is_restored_on_request(
