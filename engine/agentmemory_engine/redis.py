@@ -193,6 +193,12 @@ class Redis:
         self.verify: Callable[[Connection], Any] | None = None
         """Asked (and awaited) about each new connection; it raises to refuse the server."""
 
+    @property
+    def info(self) -> ServerInfo | None:
+        """What is known of the server; None without a connection."""
+        connection = self._connection
+        return None if connection is None or connection.lost else connection.info
+
     async def connection(self) -> Connection:
         """The live connection. Raises StoreUnavailable or a Refused when there is none to be had."""
         connection = self._connection

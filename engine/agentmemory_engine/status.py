@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from agentmemory_engine.answers import ShardStatus, State, Status
 from agentmemory_engine.consolidation import Consolidator
@@ -18,7 +18,29 @@ from agentmemory_engine.progress import Progress
 from agentmemory_engine.redis import Redis, check_policy
 from agentmemory_engine.settings import Settings
 
+T = TypeVar("T")
 _POLL = 0.1
+_PATIENCE = 2.0
+
+
+async def within(seconds: float, question: Coroutine[Any, Any, T]) -> T | None:
+    """The answer, or None after so long.
+
+    The question then goes on by itself: a driver that is cut off in the middle would wait for its server all the same.
+    """
+    asking = asyncio.create_task(question)
+    asking.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    await asyncio.wait({asking}, timeout=seconds)
+    return asking.result() if asking.done() else None
+
+
+async def reason_of(question: Coroutine[Any, Any, object]) -> str:
+    """Why a store cannot be used; empty when it can."""
+    try:
+        await question
+    except Unavailable as error:
+        return str(error)
+    return ""
 
 
 def searchable_of(durable: Entry, queued: Entry | None) -> Entry:
@@ -43,11 +65,15 @@ class Reporter:
         self._settings = settings
 
     async def status(self) -> Status:
-        """Never raises for a store that is down: its part is None, and `degraded` names it."""
-        probes, (rows, counts) = await asyncio.gather(self._probes(), self._rows())
+        """Never raises for a store that is down: its part is None, and `degraded` names it.
+
+        Answers within seconds, so that one store which hangs does not hide what the other one says.
+        """
+        probes, found = await asyncio.gather(within(_PATIENCE, self._probes()), within(_PATIENCE, self._rows()))
+        rows, counts = found or (None, None)
         degraded = [name for name, part in (("redis", probes), ("postgres", rows)) if part is None]
         now = time.time()
-        info = None if probes is None else (await self._redis.connection()).info
+        info = None if probes is None else self._redis.info
         return Status(
             lag=None if probes is None else max((probe.lag(now) for probe in probes), default=0.0),
             pending=None if probes is None else sum(probe.pending for probe in probes),
@@ -77,18 +103,26 @@ class Reporter:
         return {row["shard"]: row for row in rows}, counts
 
     async def check(self, identity: Callable[[], Awaitable[str]]) -> dict[str, str]:
-        """What keeps an event written now from becoming durable, by part; empty when nothing does."""
-        problems: dict[str, str] = {}
-        try:
+        """What keeps an event written now from becoming durable, by part; empty when nothing does.
+
+        Answers within seconds.
+        """
+
+        async def ask_postgres() -> None:
             await identity()
             await self._postgres.fetchrow("counts")
-        except Unavailable as error:
-            problems["postgres"] = str(error)
-        try:
+
+        async def ask_redis() -> None:
             check_policy(await self._redis.refresh())
-        except Unavailable as error:
-            problems["redis"] = str(error)
-        probes = await self._probes()
+
+        *answers, probes = await asyncio.gather(
+            within(_PATIENCE, reason_of(ask_postgres())),
+            within(_PATIENCE, reason_of(ask_redis())),
+            within(_PATIENCE, self._probes()),
+        )
+        late = f"it did not answer within {_PATIENCE:g} s"
+        reasons = [late if answer is None else answer for answer in answers]
+        problems = {part: reason for part, reason in zip(("postgres", "redis"), reasons, strict=True) if reason}
         closed = sum(not probe.open for probe in probes or [])
         if closed:
             problems["shards"] = f"{closed} of {self._settings.shards} shards are not open for this run of Redis yet."
