@@ -125,6 +125,18 @@ async def test_what_was_durable_before_the_crash_stays_durable_and_is_put_back(q
     assert [event.content for event in (await quiet.recent("a")).events] == ["1", "2"]
 
 
+async def test_a_recent_window_that_went_back_is_not_served(make_memory: MakeMemory, backup: Backup) -> None:
+    async with make_memory(work=False, max_delay=600.0, recent_messages=1) as memory:
+        await flush(memory)
+        await write(memory, 1)
+        await backup.take()
+        await write(memory, 2)
+        await memory.consolidator.flush()
+        await backup.restore()
+        await flush(memory)
+        assert [event.content for event in (await memory.recent("a")).events] == ["2"]
+
+
 async def test_a_turn_retried_after_redis_lost_its_key_is_not_doubled(quiet: Memory, backup: Backup) -> None:
     await backup.take()
     first = await write(quiet, 1)
