@@ -15,6 +15,9 @@ from agentmemory_engine.embedding.frames import LENGTH, Reply, decode_reply, enc
 
 _MODULE = "agentmemory_engine.embedding.worker"
 
+_FAREWELL = 5.0
+"""Seconds that a process which closed its end may take to be gone."""
+
 _ENVIRONMENT = {
     # Threads that would do nothing but hold memory.
     "OMP_NUM_THREADS": "1",
@@ -68,7 +71,7 @@ class WorkerProcess:
             await self.kill()
             raise WorkerLost(f"the embedding process did not answer within {patience:g} s") from None
         except (OSError, EOFError, RuntimeError, msgspec.DecodeError) as error:
-            await self.kill()
+            await self._see_off()
             raise WorkerLost(f"the embedding process ended with status {self._process.returncode}") from error
         except BaseException:
             await self.kill()
@@ -81,6 +84,13 @@ class WorkerProcess:
         await self._process.stdin.drain()
         head = await self._process.stdout.readexactly(LENGTH.size)
         return decode_reply(await self._process.stdout.readexactly(LENGTH.unpack(head)[0]))
+
+    async def _see_off(self) -> None:
+        """Reap a process that seems to end by itself, so that its own status is seen; kill it when it does not."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL):
+                await self._process.wait()
+        await self.kill()
 
     async def kill(self) -> None:
         """End the process, whatever it does, and reap it. It holds nothing that could be lost."""

@@ -1,0 +1,64 @@
+"""Which provider a specification gets, and what it is told when it asks for what is not there."""
+
+from __future__ import annotations
+
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+
+import pytest
+
+from agentmemory_engine.embedding import EmbeddingMisconfigured, EmbeddingUnavailable, open_embedder
+from agentmemory_engine.embedding import assets as assets_module
+from agentmemory_engine.embedding.minilm import saturates
+
+
+async def test_none_is_disabled_and_refuses() -> None:
+    embedder = open_embedder("None", dimensions=384)
+    assert not embedder.enabled
+    await embedder.start()
+    with pytest.raises(EmbeddingUnavailable, match="choose Local"):
+        await embedder.embed(["text"])
+    with pytest.raises(EmbeddingUnavailable, match="choose Local"):
+        await embedder.embed_query("text")
+    await embedder.close()
+
+
+def test_local_names_its_model_and_dimensions() -> None:
+    embedder = open_embedder("Local", dimensions=384)
+    assert (embedder.enabled, embedder.dimensions) == (True, 384)
+    assert embedder.model == "all-minilm-l6-v2/int8-dynamic/384"
+
+
+@pytest.mark.parametrize("dimensions", [0, 383, 1536])
+def test_local_has_its_own_dimensions_only(dimensions: int) -> None:
+    with pytest.raises(EmbeddingMisconfigured, match=f"`embedding.dimensions` is {dimensions}.*set it to 384"):
+        open_embedder("Local", dimensions=dimensions)
+
+
+@pytest.mark.parametrize("provider", ["OpenAI", "local", ""])
+def test_an_unknown_provider_is_refused(provider: str) -> None:
+    with pytest.raises(EmbeddingMisconfigured, match="this version has Local and None"):
+        open_embedder(provider, dimensions=384)
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(name: str) -> ModuleSpec | None:
+        return None if name == "onnxruntime" else find_spec(name)
+
+    monkeypatch.setattr(assets_module, "find_spec", find)
+    with pytest.raises(EmbeddingMisconfigured, match=r"needs onnxruntime: install agentmemory\[embedding\]"):
+        open_embedder("Local", dimensions=384)
+
+
+def test_a_model_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assets_module, "_TOKENIZER", ("no-such-distribution", "model.zip"))
+    with pytest.raises(EmbeddingMisconfigured, match=r"model\.zip of the package no-such-distribution"):
+        open_embedder("Local", dimensions=384)
+
+
+def test_processors_without_vnni_get_the_weights_that_do_not_saturate() -> None:
+    assert saturates("x86_64", {"avx2", "avx512f"})
+    assert saturates("AMD64", set())
+    assert not saturates("x86_64", {"avx2", "avx_vnni"})
+    assert not saturates("x86_64", {"avx512f", "avx512_vnni"})
+    assert not saturates("aarch64", set())
