@@ -14,6 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
+SEED ?= 1
+KILLS ?= 1000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
@@ -57,8 +59,12 @@ unit: setup ## Tests that need no store
 	$(PYTEST) tests/unit
 
 .PHONY: integration
-integration: setup ## Tests on a real Valkey and a real PostgreSQL
-	$(PYTEST) tests/integration
+integration: setup ## Tests on a real Valkey and a real PostgreSQL, a hundred kills included
+	$(PYTEST) tests/integration tests/chaos
+
+.PHONY: chaos
+chaos: setup ## Kill processes under load: make chaos SEED=7 KILLS=1000
+	AGENTMEMORY_SEED=$(SEED) AGENTMEMORY_KILLS=$(KILLS) $(PYTEST) tests/chaos
 
 .PHONY: bench
 bench: setup ## Measure against the references of the design

@@ -37,6 +37,8 @@ from agentmemory_engine.working import Stored, parse_stored
 
 logger = logging.getLogger(__name__)
 
+_AT_ONCE = 2
+"""Shards consolidated at the same time: some of the few connections to Postgres stay free for reads."""
 POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 """SQLSTATE classes 22, 23 and 54: what Postgres refuses for the event's own sake."""
 
@@ -204,6 +206,7 @@ class Consolidator:
         self._hurried: set[int] = set()
         self._tick = min(0.25, max(0.02, settings.max_delay / 10))
         self._progress = progress
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self.last_success: float | None = None
         """When a round last went through all owned shards without a failure (seconds since 1970)."""
 
@@ -226,7 +229,7 @@ class Consolidator:
         pause = self._tick
         while True:
             try:
-                if time.monotonic() - renewed >= self._settings.lease / 3:
+                if self._ownership.stale or time.monotonic() - renewed >= self._settings.lease / 3:
                     await self._journal.refresh()
                     await self._ownership.renew()
                     renewed = time.monotonic()
@@ -263,11 +266,21 @@ class Consolidator:
                 raise result
 
     async def _tend(self, owned: Owned, probe: Probe) -> None:
-        if needs_opening(owned, probe):
-            await self._open(owned)
-        elif probe.pending and (owned.shard in self._hurried or is_due(probe, self._settings, time.time())):
-            self._hurried.discard(owned.shard)
-            await self._consolidate(owned)
+        """Do what one shard needs. After a failure of our own we take it anew: that counts as an attempt at its head."""
+        hurried = owned.shard in self._hurried
+        self._hurried.discard(owned.shard)
+        try:
+            async with self._turns:
+                if needs_opening(owned, probe):
+                    await self._open(owned)
+                elif probe.pending and (hurried or is_due(probe, self._settings, time.time())):
+                    await self._consolidate(owned)
+        except Unavailable:
+            raise
+        except Exception:
+            self._observer.failed("consolidation")
+            logger.exception("consolidation of shard %d failed; its journal keeps what is pending", owned.shard)
+            self._ownership.forget(owned.shard)
 
     async def _open(self, owned: Owned) -> None:
         opened = await self._opener.open(owned)
@@ -278,8 +291,9 @@ class Consolidator:
             self._observer.opened()
 
     async def _consolidate(self, owned: Owned) -> None:
-        """Move batches until less than a full one is left."""
-        while True:
+        """Move batches until less than a full one is left, or it is time to renew the leases."""
+        deadline = time.monotonic() + self._settings.lease / 3
+        while time.monotonic() < deadline:
             moved = await self.move_batch(owned)
             if moved is None:
                 return

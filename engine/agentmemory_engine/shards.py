@@ -49,6 +49,8 @@ class Ownership:
         self._postgres = postgres
         self._settings = settings
         self.owned: dict[int, Owned] = {}
+        self.stale = True
+        """Whether to renew at once instead of in time."""
 
     async def renew(self, *, all_of_them: bool = False) -> None:
         """Renew our leases, take a fair share of lapsed ones, give back what is over it. Raises StoreUnavailable.
@@ -57,8 +59,8 @@ class Ownership:
         """
         lease = timedelta(seconds=self._settings.lease)
         instance = self._settings.instance
-        rows = await self._postgres.fetch("renew_leases", instance, lease)
-        kept = {row["shard"]: Owned.from_row(row) for row in rows if row["shard"] in self.owned}
+        rows = await self._postgres.fetch("renew_leases", instance, lease, list(self.owned))
+        kept = {row["shard"]: Owned.from_row(row) for row in rows}
         sidecars = await self._postgres.fetchrow("announce_sidecar", instance, lease)
         assert sidecars is not None
         share = self._settings.shards if all_of_them else fair_share(self._settings.shards, sidecars[0])
@@ -69,6 +71,7 @@ class Ownership:
             taken = await self._postgres.fetch("take_shards", instance, lease, share - len(kept), list(kept))
             kept |= {row["shard"]: Owned.from_row(row) for row in taken}
         self.owned = kept
+        self.stale = False
 
     async def _give_back(self, shards: Sequence[int]) -> None:
         await self._postgres.fetch("release_shards", self._settings.instance, list(shards))
@@ -80,8 +83,9 @@ class Ownership:
         await self._postgres.fetch("forget_sidecar", self._settings.instance)
 
     def forget(self, shard: int) -> None:
-        """Stop believing that we own it: Postgres said otherwise."""
+        """Stop tending a shard, until it is taken anew: Postgres said that it is not ours, or we failed on it."""
         self.owned.pop(shard, None)
+        self.stale = True
 
 
 class Opener:

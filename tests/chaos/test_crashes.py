@@ -106,7 +106,7 @@ class Killer:
             await server.start()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(60 + 10 * KILLS)
 async def test_nothing_acknowledged_is_lost_or_doubled_by_kills(
     tmp_path: Path, record_property: pytest.RecordProperty
 ) -> None:

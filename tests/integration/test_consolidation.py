@@ -196,6 +196,20 @@ async def test_shards_are_shared_out_fairly_and_handed_over(make_memory: MakeMem
         await _until(lambda: len(one.consolidator.owned) == 4)
 
 
+async def test_a_shard_that_its_owner_stopped_tending_is_taken_by_someone(make_memory: MakeMemory) -> None:
+    """Also when the owner, by then, has its fair share without it."""
+    async with make_memory(work=False) as one, make_memory(instance="two", work=False) as two:
+        first, second = one.consolidator._ownership, two.consolidator._ownership
+        await first.renew()
+        assert len(first.owned) == 4
+        first.forget(0)
+        async with asyncio.timeout(30):
+            while set(first.owned) | set(second.owned) != {0, 1, 2, 3}:
+                await second.renew()
+                await first.renew()
+        assert not set(first.owned) & set(second.owned)
+
+
 async def _until(condition: Any) -> None:
     async with asyncio.timeout(30):
         while not condition():
@@ -247,6 +261,27 @@ async def test_an_entry_that_crashes_its_owner_alone_ends_as_a_dead_letter(
         [letter] = await memory.dead_letters.list()
         assert b"deadly" in letter.raw
         assert [one.content for one in (await memory.timeline("a", TimelineQuery())).events] == ["fine"]
+
+
+async def test_a_failure_of_the_worker_itself_never_stops_a_shard(
+    make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails for no reason that Postgres gives is narrowed down in the same way."""
+    async with make_memory(batch_size=2, lease=0.2) as memory:
+        write = memory.consolidator._writer.write
+
+        async def fail(*args: Any, deadly: bool = False, **kwargs: Any) -> Any:
+            if not deadly and any(b"deadly" in entry.events for entry in args[1].entries):
+                raise ValueError("a defect")
+            return await write(*args, deadly=deadly, **kwargs)
+
+        monkeypatch.setattr(memory.consolidator._writer, "write", fail)
+        receipts = [await record(memory, "a", event(content)) for content in ("fine", "deadly", "fine as well")]
+        await memory.wait([("a", receipt.position) for receipt in receipts], "durable", 60)
+        [letter] = await memory.dead_letters.list()
+        assert b"deadly" in letter.raw
+        page = await memory.timeline("a", TimelineQuery())
+        assert [one.content for one in page.events] == ["fine", "fine as well"]
 
 
 async def test_events_of_an_agent_keep_their_order(make_memory: MakeMemory) -> None:

@@ -1,4 +1,5 @@
--- $1 instance, $2 lease (interval). Keeps what is ours; answers what we still own.
+-- $1 instance, $2 lease (interval), $3 the shards we tend: no other lease is kept alive, or nobody would tend the shard.
+-- Answers what we still own of them.
 UPDATE {schema}.shards SET lease_until = now() + $2
-WHERE owner = $1 AND lease_until > now()
+WHERE owner = $1 AND shard = ANY ($3::smallint[]) AND lease_until > now()
 RETURNING shard, epoch, opening, durable_opening, durable_sequence

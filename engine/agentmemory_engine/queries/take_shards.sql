@@ -1,4 +1,4 @@
--- $1 instance, $2 lease (interval), $3 how many at most. Takes shards whose lease has lapsed, or that an earlier run of
+-- $1 instance, $2 lease (interval), $3 how many at most, $4 the shards we tend already. Takes shards whose lease has lapsed, or that an earlier run of
 -- this instance owned; the new epoch fences whoever owned them.
 UPDATE {schema}.shards s SET epoch = s.epoch + 1, owner = $1, lease_until = now() + $2
 FROM (
