@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+
 from agentmemory.local.stores import LocalStores
 from agentmemory_engine.embedding.none import NullEmbedder
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.redis import Credentials, Redis, RedisAddress
 from agentmemory_engine.settings import Settings
+from agentmemory_sidecar.config import Config
 from support.memories import MakeMemory, postgres_dsn, prepare
+from support.sidecars import Running, make_config, write_login
 
 _number = count(1)
 
@@ -63,3 +66,17 @@ async def memory(make_memory: MakeMemory) -> AsyncIterator[Memory]:
     """A working memory of its own for the test."""
     async with make_memory() as memory:
         yield memory
+
+
+@pytest.fixture
+def config(stores: LocalStores, settings: Settings, login: Credentials, tmp_path: Path) -> Config:
+    """A sidecar's configuration for the test's memory, without embeddings."""
+    return make_config(stores, settings, write_login(tmp_path / "credentials", login))
+
+
+@pytest.fixture
+async def sidecar(config: Config) -> AsyncIterator[Running]:
+    """A sidecar that is ready."""
+    async with Running(config) as running:
+        await running.wait_until_ready()
+        yield running

@@ -99,11 +99,11 @@ def _letter(letter: DeadLetter) -> Letter:
 def _event(raw: bytes) -> Raw:
     """The letter's JSON as it is, or its text as a JSON string."""
     try:
-        msgspec.json.decode(raw)
         raw.decode()
+        # As Raw: its syntax counts, and not whether its numbers fit into a float.
+        return msgspec.json.decode(raw, type=Raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Raw(msgspec.json.encode(raw.decode(errors="replace")))
-    return Raw(raw)
 
 
 OPERATIONS = (
