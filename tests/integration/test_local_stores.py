@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -36,6 +37,7 @@ from agentmemory.local import (
 )
 from agentmemory.local import places as local_places
 from agentmemory.local import postgres as local_postgres
+from agentmemory.local import server as local_server
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone hands PostgreSQL to another account")
 with_setpriv = pytest.mark.skipif(shutil.which("setpriv") is None, reason="the kernel ends children through setpriv")
@@ -229,16 +231,18 @@ async def test_postgres_starts_over_backends_that_outlive_it(directory: Path) ->
 async def test_a_number_in_a_stale_pid_file_may_be_anyones(directory: Path) -> None:
     async with LocalStores(directory) as stores:
         account = psutil.Process(stores.postgres.pid).uids().real
-    with subprocess.Popen(["sleep", "600"], user=account if os.geteuid() == 0 else None) as bystander:
+    bystander = subprocess.Popen(["sleep", "600"], user=account if os.geteuid() == 0 else None)
+    try:
         for file in (directory / "postgres" / "data" / "postmaster.pid", directory / "valkey" / "valkey.pid"):
             file.write_text(f"{bystander.pid}\n")
-        socket_lock = directory / "postgres" / "run" / ".s.PGSQL.5432.lock"
-        socket_lock.write_text(f"{bystander.pid}\n")
+        (directory / "postgres" / "run" / ".s.PGSQL.5432.lock").write_text(f"{bystander.pid}\n")
         async with LocalStores(directory) as stores:
             assert stores.postgres.running
             assert stores.valkey.running
         assert bystander.poll() is None
+    finally:
         bystander.kill()
+        bystander.wait()
 
 
 async def test_a_paused_store_answers_no_one_until_resumed(directory: Path) -> None:
@@ -298,17 +302,37 @@ async def test_the_servers_end_with_the_run_that_started_them(directory: Path) -
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-async def test_what_a_crashed_run_left_running_is_taken_down(directory: Path, frozen: bool) -> None:
+async def test_what_a_crashed_run_left_running_is_stopped_in_order(directory: Path, place: Path, frozen: bool) -> None:
     run, servers = run_until_killed(directory, PATH="")  # no setpriv: as on macOS
     crash(run)
     assert len(servers) == 2
     assert all(server.is_running() for server in servers)
     for server in servers if frozen else ():
         server.suspend()
-    async with LocalStores(directory) as stores:
+    (place / "link").symlink_to(directory)
+    async with LocalStores(place / "link") as stores:
         await asyncio.gather(*(gone(server) for server in servers))
         await remember(stores, "taken over")
         assert await recalled(stores) == ("taken over", "taken over")
+    assert "interrupted" not in (directory / "postgres" / "postgres.log").read_text()
+    assert (directory / "valkey" / "valkey.log").read_text().count("bye bye") == 2
+
+
+def test_a_leftover_that_does_not_end_by_itself_is_killed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = shutil.copy(shutil.which("sleep") or "", place / "postgres")
+    data, pid_file = place / "data", place / "postmaster.pid"
+    data.mkdir()
+    monkeypatch.setattr(local_server, "LEFTOVER_PATIENCE", 0.05)
+    stuck, other = (subprocess.Popen([program, "600"], cwd=folder) for folder in (data, place))
+    pid_file.write_text(f"{other.pid}\n")
+    try:
+        local_server.take_down_leftovers("postgres", data, pid_file, signal.SIGTERM)
+        assert (stuck.poll(), other.poll()) == (-signal.SIGKILL, None)
+    finally:
+        for process in (stuck, other):
+            process.kill()
+            process.wait()
+    assert not pid_file.exists()
 
 
 async def test_erasing_ends_what_a_crashed_run_left_running(directory: Path) -> None:
@@ -329,7 +353,8 @@ async def test_a_server_that_does_not_come_up_says_why_and_leaves_nothing(direct
         assert others.valkey.running
 
 
-async def test_a_cancelled_start_leaves_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("alone", [False, True])
+async def test_a_cancelled_start_leaves_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch, alone: bool) -> None:
     asked = asyncio.Event()
 
     async def never_answers(_: object) -> bool:
@@ -337,9 +362,11 @@ async def test_a_cancelled_start_leaves_nothing(directory: Path, monkeypatch: py
         await asyncio.Event().wait()
         return False
 
+    async with LocalStores(directory):
+        pass
     monkeypatch.setattr(local_postgres.Postgres, "_answers", never_answers)
     stores = LocalStores(directory)
-    start = asyncio.create_task(stores.start())
+    start = asyncio.create_task(stores.postgres.start() if alone else stores.start())
     await asked.wait()
     postmaster = psutil.Process(stores.postgres.pid)
     start.cancel()
