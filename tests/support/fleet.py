@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from agentmemory.local.stores import LocalStores
+from agentmemory.local.valkey import ValkeySettings
 from support.memories import postgres_dsn
 
 MANIFEST = """\
@@ -122,9 +123,9 @@ async def _is_ready(session: aiohttp.ClientSession, sidecar: SidecarProcess) -> 
 
 
 @asynccontextmanager
-async def open_fleet(directory: Path, *, sidecars: int) -> AsyncIterator[Fleet]:
+async def open_fleet(directory: Path, *, sidecars: int, valkey: ValkeySettings) -> AsyncIterator[Fleet]:
     """Stores of their own and ready sidecars; all ended in the end."""
-    async with LocalStores(directory / "stores") as stores:
+    async with LocalStores(directory / "stores", valkey=valkey) as stores:
         fleet = Fleet(stores, directory, sidecars)
         await fleet.prepare()
         try:
