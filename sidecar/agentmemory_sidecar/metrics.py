@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -54,6 +54,8 @@ class Metrics:
     """One sidecar's metrics; it is the engine's Observer as well."""
 
     def __init__(self) -> None:
+        # A `_created` gauge beside each counter would double what is scraped.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.stores = StoreGauges()
         self.registry.register(self.stores)

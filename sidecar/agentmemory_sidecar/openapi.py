@@ -94,7 +94,14 @@ def _path_parameters(operation: Operation) -> list[Json]:
 def _query_parameters(operation: Operation) -> list[Json]:
     components = msgspec.json.schema_components([operation.params])[1]
     properties = components[operation.params.__name__].get("properties", {})
-    return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
+    return [{"name": name, "in": "query", "schema": _given(schema)} for name, schema in properties.items()]
+
+
+def _given(schema: Json) -> Json:
+    """The schema of a parameter that is given: one that may be left out is null in the struct, never in a query."""
+    given = {name: value for name, value in schema.items() if (name, value) != ("default", None)}
+    others = [one for one in given.pop("anyOf", []) if one != {"type": "null"}]
+    return given | (others[0] if len(others) == 1 else {"anyOf": others} if others else {})
 
 
 def _header_parameters(operation: Operation) -> list[Json]:

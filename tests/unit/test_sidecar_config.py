@@ -1,0 +1,266 @@
+"""Configuration: what the YAML and the environment become, and how a mistake in them is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentmemory_engine.errors import StoreUnavailable
+from agentmemory_sidecar.config import Config, load_config
+from agentmemory_sidecar.credentials import CredentialFiles
+from agentmemory_sidecar.errors import ConfigError
+from agentmemory_sidecar.quantities import parse_duration, parse_size
+from agentmemory_sidecar.resource import parse_resource, warnings_about
+
+WHOLE = """
+apiVersion: agentmemory.io/v1alpha1
+kind: AgentMemory
+metadata: {name: research, namespace: team, labels: {a: b}, uid: 1-2-3}
+spec:
+  mode: Hybrid
+  shards: 8
+  workingMemory: {ttl: 1h30m, recentMessages: 20, maxDocumentSize: 512Ki}
+  consolidation:
+    maxDelay: 500ms
+    batchSize: 64
+    alerts: {warningRatio: 0.5, criticalRatio: 0.8}
+  embedding:
+    provider: Local
+    dimensions: 384
+  recall: {distance: Cosine, index: {kind: Exact, m: 16, efConstruction: 128}}
+  retention: {events: 90d}
+  redis:
+    managed: {storage: {size: 1Gi}, persistence: {appendfsync: everysec}, resources: {}}
+  postgres:
+    managed: {storage: {size: 10Gi}, resources: {}}
+    pooler: {enabled: false}
+  sidecar: {image, resources, port: 7170, opsPort: 7171}
+  monitoring: {enabled: true}
+  deletionPolicy: Retain
+status: {phase: Ready, anything: [1]}
+"""
+LEAST = "apiVersion: agentmemory.io/v1alpha1\nkind: AgentMemory\nmetadata: {name: a}\n"
+STORES = {"AGENTMEMORY_REDIS_URL": "redis://redis:6379", "AGENTMEMORY_POSTGRES_DSN": "postgresql://pg:5432/am"}
+Load = Callable[..., Config]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Loads a YAML with an environment; a variable of None is left out."""
+
+    def load(text: str = LEAST, **changes: str | None) -> Config:
+        path = tmp_path / "memory.yaml"
+        path.write_text(text)
+        every = {"AGENTMEMORY_CONFIG": str(path), "AGENTMEMORY_CREDENTIALS_DIR": str(tmp_path), **STORES, **changes}
+        return load_config({name: value for name, value in every.items() if value is not None})[0]
+
+    return load
+
+
+def with_spec(spec: str) -> str:
+    return f"{LEAST}spec: {spec}\n"
+
+
+def test_the_whole_resource_becomes_settings(load: Load) -> None:
+    config = load(WHOLE, AGENTMEMORY_INSTANCE="pod-1", AGENTMEMORY_LEASE="3", AGENTMEMORY_AGENTS="a, b-*,")
+    settings = config.settings
+    assert (settings.namespace, settings.name, settings.shards) == ("team", "research", 8)
+    assert (settings.ttl, settings.recent_messages, settings.max_document_size) == (5400.0, 20, 524_288)
+    assert (settings.max_delay, settings.batch_size) == (0.5, 64)
+    assert (settings.instance, settings.lease) == ("pod-1", 3.0)
+    assert (config.port, config.ops_port, config.agents) == (7170, 7171, ("a", "b-*"))
+    assert (config.embedding.provider, config.embedding.dimensions) == ("Local", 384)
+
+
+def test_what_is_left_out_has_the_defaults_of_the_design(load: Load) -> None:
+    config = load()
+    settings = config.settings
+    assert (settings.namespace, settings.shards, settings.ttl, settings.recent_messages) == ("default", 16, 3600.0, 50)
+    assert (settings.max_document_size, settings.max_delay, settings.batch_size) == (1 << 20, 5.0, 256)
+    assert (config.port, config.ops_port, config.ops_host, config.max_body) == (7070, 7071, "0.0.0.0", 4 << 20)
+    assert (config.stop_timeout, config.drain_timeout, settings.lease, config.agents) == (20.0, 600.0, 10.0, ())
+
+
+def test_the_environment_overrides_the_ports(load: Load) -> None:
+    config = load(WHOLE, AGENTMEMORY_PORT="1", AGENTMEMORY_OPS_PORT="2", AGENTMEMORY_OPS_HOST="127.0.0.1")
+    assert (config.port, config.ops_port, config.ops_host) == (1, 2, "127.0.0.1")
+
+
+def test_a_body_has_room_for_the_largest_document(load: Load) -> None:
+    assert load(with_spec("{workingMemory: {maxDocumentSize: 8Mi}}")).max_body == 16 << 20
+    assert load(AGENTMEMORY_MAX_BODY="2048").max_body == 2048
+
+
+def test_external_stores_are_used_where_the_environment_names_none(load: Load) -> None:
+    spec = "{redis: {external: {host: '::1', tls: true}}, postgres: {external: {host: pg, database: 'a b'}}}"
+    config = load(with_spec(spec), AGENTMEMORY_REDIS_URL=None, AGENTMEMORY_POSTGRES_DSN=None)
+    assert config.redis.url == "rediss://[::1]:6379"
+    assert config.postgres_dsn == "postgresql://pg:5432/a%20b?sslmode=prefer"
+    assert load(with_spec(spec)).redis.url == STORES["AGENTMEMORY_REDIS_URL"]
+
+
+def test_retention_that_is_not_applied_is_said() -> None:
+    assert warnings_about(parse_resource(yaml.safe_load(WHOLE), "x").spec)
+    assert not warnings_about(parse_resource(yaml.safe_load(LEAST), "x").spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        ("{shards: 0}", "spec.shards"),
+        ("{shards: 1025}", "spec.shards"),
+        ("{shards: many}", "spec.shards"),
+        ("{workingMemory: {ttl: 0s}}", "spec.workingMemory.ttl"),
+        ("{workingMemory: {ttl: 60}}", "spec.workingMemory.ttl: 60 is not a duration"),
+        ("{workingMemory: {ttl: 1w}}", "spec.workingMemory.ttl"),
+        ("{workingMemory: {ttl: 4000d}}", "spec.workingMemory.ttl"),
+        ("{workingMemory: {maxDocumentSize: 1MB}}", "spec.workingMemory.maxDocumentSize"),
+        ("{workingMemory: {maxDocumentSize: 1Gi}}", "spec.workingMemory.maxDocumentSize"),
+        ("{workingMemory: {maxDocumentSize: true}}", "spec.workingMemory.maxDocumentSize"),
+        ("{workingMemory: {recentMessages: 0}}", "spec.workingMemory.recentMessages"),
+        ("{workingMemory: {tll: 1h}}", "spec.workingMemory: Object contains unknown field `tll`"),
+        ("{consolidation: {maxDelay: 0s}}", "spec.consolidation.maxDelay"),
+        ("{consolidation: {batchSize: 0}}", "spec.consolidation.batchSize"),
+        ("{embedding: {dimensions: 0}}", "spec.embedding.dimensions"),
+        ("{embedding: {provider: Cohere}}", "spec.embedding.provider"),
+        ("{embedding: {provider: OpenAI}}", "spec.embedding.provider: this version"),
+        ("{mode: Redis}", "spec.mode: this version serves Hybrid only"),
+        ("{mode: Postgres}", "spec.mode: this version serves Hybrid only"),
+        ("{mode: hybrid}", "spec.mode"),
+        ("{recall: {index: {kind: HNSW}}}", "spec.recall.index.kind: this version"),
+        ("{redis: {managed: {}, external: {host: a}}}", "spec.redis: managed and external"),
+        ("{postgres: {managed: {}, cloudNativePG: {}}}", "spec.postgres: managed and cloudNativePG"),
+        ("{redis: {external: {host: a, password: b}}}", "spec.redis.external"),
+        ("{sidecar: {port: 70000}}", "spec.sidecar.port"),
+        ("{unknown: 1}", "unknown field `unknown`"),
+        ("[1]", "spec"),
+    ],
+)
+def test_a_mistake_in_the_resource_is_named_by_its_field(load: Load, spec: str, named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(with_spec(spec))
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "the document"),
+        ("[", "is not YAML"),
+        ("a: 1\n---\nb: 2", "is not YAML"),
+        (LEAST.replace("v1alpha1", "v1"), "apiVersion"),
+        (LEAST.replace("AgentMemory", "Deployment"), "kind"),
+        (LEAST.replace("name: a", "name: A_b"), "metadata.name"),
+        (LEAST.replace("name: a", "name: " + "a" * 64), "metadata.name"),
+        (LEAST.replace("name: a", "name: a, namespace: '{x}'"), "metadata.namespace"),
+        (LEAST.replace("name: a", "labels: {}"), "metadata"),
+    ],
+)
+def test_what_is_no_agentmemory_is_refused(load: Load, text: str, named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("AGENTMEMORY_CONFIG", None, "is not set"),
+        ("AGENTMEMORY_CONFIG", "/nowhere/x.yaml", "cannot read"),
+        ("AGENTMEMORY_CREDENTIALS_DIR", None, "is not set"),
+        ("AGENTMEMORY_REDIS_URL", None, "is not set"),
+        ("AGENTMEMORY_REDIS_URL", "redis://:s3cret@host", "carries a login"),
+        ("AGENTMEMORY_REDIS_URL", "redis://user@host", "carries a login"),
+        ("AGENTMEMORY_REDIS_URL", "redis://host/1", "only database 0"),
+        ("AGENTMEMORY_REDIS_URL", "http://host", "redis://host:port"),
+        ("AGENTMEMORY_REDIS_URL", "redis://host:x", "is not an address"),
+        ("AGENTMEMORY_REDIS_URL", "unix://host/path", "redis://host:port"),
+        ("AGENTMEMORY_POSTGRES_DSN", None, "is not set"),
+        ("AGENTMEMORY_POSTGRES_DSN", "postgresql://u:s3cret@host/db", "carries a password"),
+        ("AGENTMEMORY_POSTGRES_DSN", "postgresql://host/db?password=s3cret", "carries a password"),
+        ("AGENTMEMORY_POSTGRES_DSN", "host=a password=s3cret", "postgresql://host:port/database"),
+        ("AGENTMEMORY_PORT", "70000", "is not from 0 to 65535"),
+        ("AGENTMEMORY_PORT", "http", "is not a number"),
+        ("AGENTMEMORY_OPS_PORT", "-1", "is not from"),
+        ("AGENTMEMORY_LEASE", "0", "is not from"),
+        ("AGENTMEMORY_LEASE", "nan", "is not from"),
+        ("AGENTMEMORY_MAX_BODY", "1.5", "is not a number"),
+        ("AGENTMEMORY_STOP_TIMEOUT", "-1", "is not from"),
+    ],
+)
+def test_a_mistake_in_the_environment_is_named_and_shows_no_secret(
+    load: Load, name: str, value: str | None, why: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(**{name: value})
+    assert name in str(caught.value) and why in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://h", "rediss://h:1/0", "unix:///a/b.sock", "redis://[::1]:6379/"])
+def test_addresses_that_the_engine_takes(load: Load, url: str) -> None:
+    assert load(AGENTMEMORY_REDIS_URL=url).redis.url == url
+
+
+def test_a_login_is_read_anew_each_time(tmp_path: Path) -> None:
+    files = CredentialFiles(tmp_path)
+    for part, value in (("username", "u\n"), ("password", "first\n")):
+        (tmp_path / f"redis-{part}").write_text(value)
+    read = files.login("redis")
+    assert (read().username, read().password) == ("u", "first")
+    (tmp_path / "redis-password").write_text("second")
+    assert read().password == "second"
+    assert "second" not in repr(read())
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe"])
+def test_a_login_that_cannot_be_read_is_the_stores_trouble(tmp_path: Path, content: bytes | None) -> None:
+    (tmp_path / "postgres-username").write_text("u")
+    if content is not None:
+        (tmp_path / "postgres-password").write_bytes(content)
+    with pytest.raises(StoreUnavailable, match="postgres-password") as caught:
+        CredentialFiles(tmp_path).login("postgres")()
+    assert caught.value.store == "postgres"
+
+
+def test_logins_are_made_once_and_for_their_owner_alone(tmp_path: Path) -> None:
+    files = CredentialFiles(tmp_path / "new")
+    assert len(files.create("someone")) == 4
+    first = files.login("redis")(), files.login("postgres")()
+    assert files.create("someone-else") == []
+    assert (files.login("redis")(), files.login("postgres")()) == first
+    assert {login.username for login in first} == {"someone"}
+    assert len({login.password for login in first}) == 2
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()} == {0o600}
+    assert len(list((tmp_path / "new").iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("500ms", 0.5), ("5s", 5), ("1h", 3600), ("7d", 604_800), ("1h30m", 5400), ("0s", 0)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1Mi", 1 << 20), ("512Ki", 1 << 19), ("1M", 1_000_000), (1024, 1024), ("10", 10), ("2k", 2000)]
+)
+def test_sizes(text: str | int, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@given(st.one_of(st.text(), st.integers(), st.floats(), st.none(), st.booleans()))
+def test_anything_else_is_a_value_error(value: object) -> None:
+    for parse in (parse_duration, parse_size):
+        try:
+            assert parse(value) >= 0
+        except ValueError as error:
+            assert len(str(error)) < 200
