@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agentmemory.encoding import encode
-from agentmemory.models import NewEvent
+from agentmemory.models import Event, NewEvent
 
 LINES_A_TURN = 64
 BYTES_A_BLOCK = 1 << 20
@@ -118,7 +118,7 @@ def parse_line(number: int, line: bytes) -> tuple[_Line, dict[str, Any]]:
 
 
 def turns(utterances: Iterable[Utterance], *, agent: str, lines_a_turn: int = LINES_A_TURN) -> Iterator[ImportedTurn]:
-    """The same turns for the same file.
+    """The same turns for the same lines.
 
     A turn holds consecutive lines of one session that lie in one block of `lines_a_turn` lines and of 1 MiB, counted
     from the start of the file.
@@ -131,6 +131,15 @@ def turns(utterances: Iterable[Utterance], *, agent: str, lines_a_turn: int = LI
         members = list(group)
         events = [member.event for member in members]
         yield ImportedTurn(session, events, members[-1].number, _key(agent, session, events))
+
+
+def fingerprint(session: str | None, event: NewEvent | Event) -> bytes:
+    """16 bytes that a line and the event that it became have in common, and no other event has."""
+    # Without the payload: a number in it may come back written otherwise.
+    metadata = event.metadata or {}
+    at = event.at and event.at.astimezone(UTC)
+    said = encode([metadata.get("import_id"), metadata.get("speaker"), session, at, event.content])
+    return hashlib.blake2b(said, digest_size=16).digest()
 
 
 def _key(agent: str, session: str | None, events: Sequence[NewEvent]) -> str:

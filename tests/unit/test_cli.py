@@ -29,6 +29,7 @@ READY = {
     "lag_seconds": 0.0, "pending": 0, "dead_letters": 0, "unembedded": 0, "unembeddable": 0,
     "persistence": "append-only file", "shards": [{"shard": 0, "open": True}], "degraded": [],
 }  # fmt: skip
+NOTHING = reply({"events": [], "cursor": None})
 Tool = Callable[..., Result]
 
 
@@ -54,8 +55,8 @@ def stub() -> Iterator[StubSidecar]:
 
 
 @pytest.fixture
-def tool(stub: StubSidecar, tmp_path: Path) -> Tool:
-    environment = {"AGENTMEMORY_URL": stub.url, "XDG_STATE_HOME": str(tmp_path / "state"), "COLUMNS": "200"}
+def tool(stub: StubSidecar) -> Tool:
+    environment = {"AGENTMEMORY_URL": stub.url, "COLUMNS": "200"}
 
     def invoke(*arguments: str | Path, **options: Any) -> Result:
         return CliRunner(env=environment).invoke(app, [str(argument) for argument in arguments], **options)
@@ -211,25 +212,32 @@ def test_without_its_extra_a_local_memory_says_which(tool: Tool, monkeypatch: py
     assert "install a_module_that_is_not_there: pip install 'agentmemory[local]'" in result.stderr
 
 
+def as_event(line: dict[str, Any]) -> dict[str, Any]:
+    metadata = {"import_id": line["id"], "speaker": line["speaker"]}
+    return EVENT | {name: line[name] for name in ("at", "session", "content")} | {
+        "role": line["speaker"], "metadata": metadata, "position": f"3.1-{line['id']}",
+    }  # fmt: skip
+
+
 def turns_of(stub: StubSidecar) -> list[Any]:
     return [seen for seen in stub.seen if seen.path.endswith("/turns")]
 
 
 def test_an_import_sends_the_lines_in_order(stub: StubSidecar, tool: Tool, tmp_path: Path) -> None:
-    stub.will(reply(READY), reply(RECEIPT, status=201), reply(RECEIPT | {"repeated": True}), reply(READY))
+    stub.will(reply(READY), NOTHING, reply(RECEIPT, status=201), reply(RECEIPT), reply(READY))
     result = tool("import", conversation(tmp_path / "talk.jsonl", 100), "--agent", "a", "--no-wait", "--json")
     assert result.exit_code == 0, result.stderr
     sent = [event["metadata"]["import_id"] for turn in turns_of(stub) for event in turn.json()["events"]]
     assert sent == list(range(1, 101))
     answer = json.loads(result.stdout)
-    assert (answer["lines"], answer["already_there"], answer["dead_letters"]) == (100, 36, 0)
+    assert (answer["lines"], answer["already_there"], answer["dead_letters"]) == (100, 0, 0)
 
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_bad_line_stops_an_import_before_it_sends(stub: StubSidecar, tool: Tool, tmp_path: Path, skip: bool) -> None:
     file = conversation(tmp_path / "talk.jsonl", 3)
     file.write_text(file.read_text().replace("2026-01-12T09:00:00Z", "soon", 1))
-    stub.will(reply(READY), reply(RECEIPT, status=201), reply(READY))
+    stub.will(reply(READY), NOTHING, reply(RECEIPT, status=201), reply(READY))
     result = tool("import", file, "--agent", "a", "--no-wait", "--json", *(["--skip-bad"] if skip else []))
     assert "line 1: `at`" in result.stderr
     if skip:
@@ -239,38 +247,71 @@ def test_a_bad_line_stops_an_import_before_it_sends(stub: StubSidecar, tool: Too
 
 
 def test_a_refused_turn_stops_an_import_and_names_its_lines(stub: StubSidecar, tool: Tool, tmp_path: Path) -> None:
-    stub.will(reply(READY), problem("too-large", 413, detail="An event is over 1 MiB."))
+    stub.will(reply(READY), NOTHING, problem("too-large", 413, detail="An event is over 1 MiB."))
     result = tool("import", conversation(tmp_path / "talk.jsonl", 2), "--agent", "a")
     assert result.exit_code == 1
     assert "lines up to 2: An event is over 1 MiB." in result.stderr
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_cut_import_goes_on_only_where_memory_knows_the_last_line(
-    stub: StubSidecar, tool: Tool, tmp_path: Path, known: bool
-) -> None:
+def test_a_cut_import_goes_on_with_what_memory_does_not_hold(stub: StubSidecar, tool: Tool, tmp_path: Path) -> None:
     file = conversation(tmp_path / "talk.jsonl", 100)
-    stub.will(reply(READY), reply(RECEIPT, status=201), problem("too-large", 413))
+    stub.will(reply(READY), NOTHING, reply(RECEIPT, status=201), problem("too-large", 413))
     cut = tool("import", file, "--agent", "a")
-    assert "Cut off after line 64. Go on from there with --resume." in cut.stderr
-    first = turns_of(stub)[0]
+    assert "Cut off after 64 lines. Run it again, and it goes on from there." in cut.stderr
+    lost = turns_of(stub)[1]
     stub.seen.clear()
 
-    held = EVENT | {"content": "line 64", "metadata": {"import_id": 64 if known else 63, "speaker": "user"}}
-    page = reply({"events": [held], "cursor": None})
-    stub.will(reply(READY), page, *[reply(RECEIPT, status=201)] * (1 if known else 2), reply(READY))
-    result = tool("import", file, "--agent", "a", "--no-wait", "--resume", "--json")
+    held = [as_event(json.loads(line)) for line in file.read_text().splitlines()[:64]]
+    stub.will(reply(READY), reply({"events": held, "cursor": None}), reply(RECEIPT, status=201), reply(READY))
+    result = tool("import", file, "--agent", "a", "--no-wait", "--json")
     assert result.exit_code == 0, result.stderr
-    sent = turns_of(stub)
-    assert len(sent) == (1 if known else 2)
-    if not known:
-        assert (sent[0].body, sent[0].headers["Idempotency-Key"]) == (first.body, first.headers["Idempotency-Key"])
-    assert json.loads(result.stdout)["already_there"] == (64 if known else 0)
+    (sent,) = turns_of(stub)
+    assert (sent.body, sent.headers["Idempotency-Key"]) == (lost.body, lost.headers["Idempotency-Key"])
+    assert json.loads(result.stdout)["already_there"] == 64
+
+
+def test_a_file_that_has_grown_or_was_mended_doubles_nothing(stub: StubSidecar, tool: Tool, tmp_path: Path) -> None:
+    file = conversation(tmp_path / "talk.jsonl", 10)
+    held = [as_event(json.loads(line)) for line in file.read_text().splitlines() if json.loads(line)["id"] != 3]
+    held[0]["content"] = "line 1, as it was before it was mended"
+    conversation(file, 12)
+    stub.will(reply(READY), reply({"events": held, "cursor": None}), reply(RECEIPT, status=201), reply(READY))
+    result = tool("import", file, "--agent", "a", "--no-wait", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert [event["metadata"]["import_id"] for event in turns_of(stub)[0].json()["events"]] == [1, 3, 11, 12]
+
+
+def test_what_memory_holds_is_not_guessed(stub: StubSidecar, tool: Tool, tmp_path: Path) -> None:
+    stub.will(reply(READY), reply({"events": [], "cursor": None, "degraded": ["postgres"]}))
+    result = tool("import", conversation(tmp_path / "talk.jsonl", 2), "--agent", "a")
+    assert result.exit_code == 1
+    assert "postgres" in result.stderr
+    assert turns_of(stub) == []
+
+
+def test_without_resume_all_is_sent_and_repeats_are_counted(stub: StubSidecar, tool: Tool, tmp_path: Path) -> None:
+    stub.will(reply(READY), reply(RECEIPT, status=201), reply(RECEIPT | {"repeated": True}), reply(READY))
+    file = conversation(tmp_path / "talk.jsonl", 100)
+    result = tool("import", file, "--agent", "a", "--no-wait", "--no-resume", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert len(turns_of(stub)) == 2
+    assert json.loads(result.stdout)["already_there"] == 36
+
+
+def test_where_all_is_there_an_import_still_waits(stub: StubSidecar, tool: Tool, tmp_path: Path) -> None:
+    file = conversation(tmp_path / "talk.jsonl", 2)
+    held = [as_event(json.loads(line)) for line in file.read_text().splitlines()]
+    stub.will(reply(READY), reply({"events": held, "cursor": None}), reply({"reached": True}), reply({}), reply(READY))
+    result = tool("import", file, "--agent", "a", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["already_there"] == 2
+    barriers = [seen.json() for seen in stub.seen if seen.path.endswith("/barrier")]
+    assert [barrier["positions"] for barrier in barriers] == [[{"agent": "a", "position": "3.1-2"}]] * 2
 
 
 def test_an_import_waits_until_all_is_searchable(stub: StubSidecar, tool: Tool, tmp_path: Path) -> None:
     reached: Reply = reply({"reached": True, "until": "durable"})
-    stub.will(reply(READY), reply(RECEIPT, status=201), reached, reached, reply(READY))
+    stub.will(reply(READY), NOTHING, reply(RECEIPT, status=201), reached, reached, reply(READY))
     result = tool("import", conversation(tmp_path / "talk.jsonl", 2), "--agent", "a")
     assert result.exit_code == 0, result.stderr
     assert [seen.json()["until"] for seen in stub.seen if seen.path.endswith("/barrier")] == ["durable", "searchable"]

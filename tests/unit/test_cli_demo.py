@@ -72,12 +72,14 @@ def test_readings_repeat_themselves_word_for_word() -> None:
     assert len(set(said)) < len(said) / 10
 
 
-def test_an_answer_is_the_first_hit_with_a_label_that_was_expected() -> None:
-    hit = Hit(id="1", position="3.1-1", at=datetime(2026, 1, 12, tzinfo=UTC), score=0.5, metadata={"label": "budget"})
-    question = Question(question="?", expects=["budget"])
-    assert Answered(question, [hit]).expected
-    assert not Answered(Question(question="?", expects=["order"]), [hit]).expected
-    assert not Answered(question, []).expected
+def test_an_answer_has_the_rank_of_the_first_hit_with_a_label_that_was_expected() -> None:
+    hits = [
+        Hit(id=label, position="3.1-1", at=datetime(2026, 1, 12, tzinfo=UTC), score=0.5, metadata={"label": label})
+        for label in ("budget", "order", "training")
+    ]
+    assert Answered(Question(question="?", expects=["budget"]), hits).rank == 1
+    assert Answered(Question(question="?", expects=["training", "order"]), hits).rank == 2
+    assert Answered(Question(question="?", expects=["customs"]), hits).rank is None
 
 
 @given(st.lists(st.floats(min_value=0, max_value=10), min_size=1, max_size=300), st.sampled_from([0.5, 0.95]))

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmemory.importing import BYTES_A_BLOCK, BadLine, ImportedTurn, LineReader, turns
-from agentmemory.models import NewEvent
+from agentmemory.importing import BYTES_A_BLOCK, BadLine, ImportedTurn, LineReader, fingerprint, turns
+from agentmemory.models import Event, NewEvent
 
 GOOD = {"id": 7, "at": "1970-04-11T19:12:50Z", "session": "day-1", "speaker": "lcc", "content": "Lift-off."}
 texts = st.text(st.characters(exclude_characters="\x00", codec="utf-8"), max_size=20)
@@ -137,6 +138,21 @@ def test_a_turn_is_of_one_session_and_one_agent() -> None:
     ours = {turn.key for turn in make_turns(file)}
     theirs = {turn.key for turn in turns(LineReader().read(file), agent="b")}
     assert ours.isdisjoint(theirs)
+
+
+@given(texts, st.none() | st.text("xyz", min_size=1, max_size=5), st.sampled_from(["Z", "+05:30", ".123456-08:00"]))
+def test_a_line_is_known_by_the_event_that_it_became(content: str, speaker: str | None, zone: str) -> None:
+    line = {"id": 7, "at": f"1970-04-11T19:12:50{zone}", "content": content, "speaker": speaker, "more": 1e2}
+    (turn,) = make_turns(lines(line))
+    (event,) = turn.events
+    stored = msgspec.json.encode({**msgspec.to_builtins(event), "id": "e1", "position": "3.1-7", "index": 0})
+    back = msgspec.json.decode(stored, type=Event)
+    assert event.metadata is not None
+    back.at = back.at.astimezone(UTC)
+    assert fingerprint(None, back) == fingerprint(None, event)
+    back.metadata = event.metadata | {"import_id": 8}
+    assert fingerprint(None, back) != fingerprint(None, event)
+    assert fingerprint("day-1", event) != fingerprint(None, event)
 
 
 def test_long_lines_do_not_pile_up_in_one_turn() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -26,16 +24,14 @@ from rich.table import Table
 from rich.text import Text
 
 from agentmemory.cli import show
-from agentmemory.cli.checkpoint import Checkpoint
 from agentmemory.cli.faults import run
-from agentmemory.cli.importer import Importer, Survey
+from agentmemory.cli.importer import Importer, Known, Survey
 from agentmemory.cli.options import CLIENT_NAME, AgentName, AsJson, Url, connect
 from agentmemory.client import AgentMemory, Until
-from agentmemory.models import Receipt
+from agentmemory.models import Position, Receipt
 from agentmemory.retries import Retries
 
 SHOWN_BAD = 5
-BETWEEN_NOTES = 0.5  # seconds
 BETWEEN_LOOKS = 0.5  # seconds
 PATIENCE = Retries(budget=120.0)
 
@@ -76,32 +72,36 @@ class ImportRun:
         self._progress = progress
         self._started = time.monotonic()
 
-    async def send(self, checkpoint: Checkpoint, *, resume: bool) -> Receipt | None:
-        """Send all that is not there; the last receipt, None where all was there."""
-        noted = checkpoint.load() if resume else 0
-        after = noted if noted and await self._importer.knows(noted) else 0
+    async def send(self, *, resume: bool) -> Receipt | Position:
+        """Send all that is not there; where the last line stands."""
         task = self._progress.add_task("sent", total=self._found.lines)
+        known = await self._importer.find_known() if resume else Known()
         self._started = time.monotonic()
-        last: Receipt | None = None
-        with _noting(checkpoint) as note:
-            async for turn, receipt in self._importer.send(after=after):
-                note(turn.last)
-                last = receipt or last
-                if receipt is None or receipt.repeated:
-                    self._result.already_there += len(turn.events)
+        last: Receipt | Position | None = known.last
+        sent = 0
+        try:
+            async for turn, receipt in self._importer.send(known.lines):
+                last = receipt
+                sent += len(turn.events)
+                self._result.already_there += len(turn.events) * receipt.repeated
                 self._progress.advance(task, len(turn.events))
-        checkpoint.clear()
+        except BaseException:
+            show.errors().print(f"Cut off after {sent:,} lines. Run it again, and it goes on from there.")
+            raise
+        self._result.already_there += self._found.lines - sent
+        self._progress.update(task, completed=self._found.lines)
         self._result.seconds_sent = self._elapsed()
+        assert last is not None  # the file has a line: it was sent just now, or is known
         return last
 
-    async def wait(self, last: Receipt) -> None:
+    async def wait(self, last: Receipt | Position) -> None:
         """Wait until all is durable, and then searchable."""
         await self._watch(last, "durable")
         self._result.seconds_durable = self._elapsed()
         await self._watch(last, "searchable")
         self._result.seconds_searchable = self._elapsed()
 
-    async def _watch(self, last: Receipt, until: Until) -> None:
+    async def _watch(self, last: Receipt | Position, until: Until) -> None:
         task = self._progress.add_task(until, total=self._found.lines)
         reached = asyncio.create_task(self._memory.wait(last, until=until, within=None))
         try:
@@ -123,8 +123,8 @@ def import_file(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="JSON Lines.")],
     agent: AgentName,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an earlier run was cut off, instead of sending all again.")
-    ] = False,
+        bool, typer.Option(help="Leave out the lines that memory holds already, after asking it for all of them.")
+    ] = True,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad lines out, and count them.")] = False,
     wait: Annotated[bool, typer.Option(help="Wait until all is durable and searchable.")] = True,
     url: Url = None,
@@ -133,14 +133,12 @@ def import_file(
     """Load a conversation into an agent's memory.
 
     Each line of FILE is a JSON object with `id`, `at` (a date with its time zone), `content` and, if there are,
-    `session` and `speaker`. The file is checked whole before anything is sent. A line that is imported twice, by a run
-    that was cut off or by another file, is in memory once.
+    `session` and `speaker`. The file is checked whole before anything is sent. A run that was cut off goes on when it
+    is started again; a file that has grown since is imported from where it ended.
 
-    Examples:
+    Example:
 
       agentmemory import talk.jsonl --agent research-1
-
-      agentmemory import talk.jsonl --agent research-1 --resume
     """
     run(_import(file, agent, resume, skip_bad, wait, url, as_json))
 
@@ -157,12 +155,11 @@ async def _import(
         for bad in found.bad[:SHOWN_BAD]:
             show.errors().print(f"Left out {bad}.", style="yellow", markup=False)
         result = Imported(file=str(file), agent=agent, lines=found.lines, skipped=len(found.bad))
-        checkpoint = Checkpoint(found.digest, agent, memory.url)
         before = (await impatient.status()).dead_letters
         with _progress() as progress:
             importing = ImportRun(importer, memory, found, result, progress)
-            last = await importing.send(checkpoint, resume=resume)
-            if wait and last is not None:
+            last = await importing.send(resume=resume)
+            if wait:
                 await importing.wait(last)
         after = (await memory.status()).dead_letters
     result.dead_letters = None if before is None or after is None else max(0, after - before)
@@ -200,36 +197,3 @@ def _progress() -> Progress:
         TimeRemainingColumn(),
         console=show.errors(),
     )
-
-
-@contextmanager
-def _noting(checkpoint: Checkpoint) -> Iterator[_Note]:
-    note = _Note(checkpoint)
-    try:
-        yield note
-    except BaseException:
-        note.flush()
-        if note.line:
-            show.errors().print(f"Cut off after line {note.line:,}. Go on from there with --resume.", markup=False)
-        raise
-
-
-class _Note:
-    """Writes the checkpoint now and then; a state directory that cannot be written costs only time, later."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.line = 0
-        self._checkpoint = checkpoint
-        self._due = 0.0
-
-    def __call__(self, line: int) -> None:
-        self.line = line
-        if time.monotonic() >= self._due:
-            self.flush()
-            self._due = time.monotonic() + BETWEEN_NOTES
-
-    def flush(self) -> None:
-        """Write it now."""
-        with suppress(OSError):
-            if self.line:
-                self._checkpoint.store(self.line)

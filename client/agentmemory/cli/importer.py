@@ -1,17 +1,17 @@
-"""Sends a conversation from a file to one agent: checked whole first, in order, each turn the same in every run."""
+"""Sends a conversation from a file to one agent: checked whole first, in order, and without what is there already."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Set
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 
 from agentmemory.agent import Agent
-from agentmemory.errors import ProblemError
-from agentmemory.importing import BadLine, ImportedTurn, LineReader, turns
-from agentmemory.models import Receipt
+from agentmemory.errors import DegradedAnswer, ProblemError
+from agentmemory.importing import BadLine, ImportedTurn, LineReader, fingerprint, turns
+from agentmemory.models import Position, Receipt
+
+PAGE = 1000  # events
 
 
 class ImportFailed(Exception):
@@ -20,11 +20,18 @@ class ImportFailed(Exception):
 
 @dataclass(frozen=True)
 class Survey:
-    """What is in the file: how many good lines, which bad ones, and a digest of it all."""
+    """What is in the file: how many good lines, and which bad ones."""
 
     lines: int
     bad: list[BadLine]
-    digest: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """Fingerprints of lines that memory holds, and where the last of them stands."""
+
+    lines: Set[bytes] = frozenset()
+    last: Position | None = None
 
 
 class Importer:
@@ -41,39 +48,52 @@ class Importer:
         Raises:
             ImportFailed: a line is bad, and bad lines shall not be skipped; or there is no good one.
         """
-        digest = hashlib.blake2b(digest_size=20)
         reader = LineReader(skip_bad=self._skip_bad)
         with self._file.open("rb") as stream:
             try:
-                count = sum(1 for _ in reader.read(_fed_to(digest, stream)))
+                count = sum(1 for _ in reader.read(stream))
             except BadLine as bad:
                 raise ImportFailed(
                     f"{self._file}, {bad}. Nothing was sent: mend it, or leave such lines out with --skip-bad."
                 ) from None
         if count == 0:
             raise ImportFailed(f"{self._file} has no line that can be imported.")
-        return Survey(count, reader.bad, digest.hexdigest())
+        return Survey(count, reader.bad)
 
-    async def knows(self, line: int) -> bool:
-        """Whether memory holds the turn that ends with this line; what stands before it came before it."""
-        for turn in self._turns():
-            if turn.last == line:
-                return await self._holds(turn)
-        return False
+    async def find_known(self) -> Known:
+        """What memory holds by now, of this file or another.
 
-    async def send(self, *, after: int = 0) -> AsyncIterator[tuple[ImportedTurn, Receipt | None]]:
-        """Each turn once it is acknowledged; up to line `after` nothing is sent, and the receipt is None.
+        Raises:
+            ImportFailed: a store does not answer, so that it cannot be known.
+        """
+        lines, last = set(), None
+        try:
+            async for event in self._agent.timeline(page_size=PAGE):
+                if event.metadata and "import_id" in event.metadata:
+                    lines.add(fingerprint(event.session, event))
+                    last = Position(self._agent.name, event.position)
+        except DegradedAnswer as error:
+            raise ImportFailed(
+                f"Which lines memory holds cannot be known now ({', '.join(error.degraded)}): try again later, or send "
+                "all with --no-resume; an unchanged line is stored once all the same."
+            ) from None
+        return Known(lines, last)
+
+    async def send(self, known: Set[bytes]) -> AsyncIterator[tuple[ImportedTurn, Receipt]]:
+        """Each turn of the lines that are not known, once it is acknowledged.
 
         Raises:
             ImportFailed: a turn is refused. What came before it is in memory.
             Unreachable, Unavailable: the sidecar did not come back in time.
         """
-        for turn in self._turns():
-            yield turn, await self._record(turn) if turn.last > after else None
+        for turn in self._turns(known):
+            yield turn, await self._record(turn)
 
-    def _turns(self) -> Iterator[ImportedTurn]:
+    def _turns(self, known: Set[bytes]) -> Iterator[ImportedTurn]:
         with self._file.open("rb") as stream:
-            yield from turns(LineReader(skip_bad=self._skip_bad).read(stream), agent=self._agent.name)
+            lines = LineReader(skip_bad=self._skip_bad).read(stream)
+            new = (line for line in lines if fingerprint(line.session, line.event) not in known)
+            yield from turns(new, agent=self._agent.name)
 
     async def _record(self, turn: ImportedTurn) -> Receipt:
         try:
@@ -82,18 +102,3 @@ class Importer:
             if error.status == 503:
                 raise
             raise ImportFailed(f"{self._file}, lines up to {turn.last}: {error}") from error
-
-    async def _holds(self, turn: ImportedTurn) -> bool:
-        wanted = turn.events[-1]
-        assert isinstance(wanted.at, datetime)
-        around = self._agent.timeline(since=wanted.at, until=wanted.at + timedelta(seconds=1), session=turn.session)
-        async for event in around:
-            if event.metadata == wanted.metadata and event.content == wanted.content:
-                return True
-        return False
-
-
-def _fed_to(digest: hashlib.blake2b, lines: Iterator[bytes]) -> Iterator[bytes]:
-    for line in lines:
-        digest.update(line)
-        yield line

@@ -25,9 +25,10 @@ class Answered:
     hits: Sequence[Hit]
 
     @property
-    def expected(self) -> bool:
-        """Whether the best hit answers it."""
-        return bool(self.hits) and (self.hits[0].metadata or {}).get("label") in self.question.expects
+    def rank(self) -> int | None:
+        """Where the first hit stands that answers it, from 1; None where none does."""
+        labels = [(hit.metadata or {}).get("label") for hit in self.hits]
+        return next((rank for rank, label in enumerate(labels, start=1) if label in self.question.expects), None)
 
 
 def show_audit(console: Console, audit: Audit) -> None:
@@ -51,16 +52,16 @@ def show_audit(console: Console, audit: Audit) -> None:
 
 def show_answers(console: Console, answers: Sequence[Answered]) -> None:
     """What was recalled for which question."""
-    right = sum(answer.expected for answer in answers)
-    table = Table("question", "recalled first", "score", "", title=f"Recall: {right} of {len(answers)} as expected",
-                  title_justify="left")  # fmt: skip
+    right = sum(answer.rank == 1 for answer in answers)
+    title = f"Recall: the first hit answers {right} of {len(answers)} questions"
+    table = Table("question", "recalled first", "score", "answer is", title=title, title_justify="left")
     for answer in answers:
         best = answer.hits[0] if answer.hits else None
         table.add_row(
             Text(answer.question.question),
             Text(f"{best.session}: {best.content}" if best else "nothing"),
             f"{best.score:.2f}" if best else "",
-            _mark(answer.expected),
+            Text("first", style="green") if answer.rank == 1 else Text(f"no. {answer.rank or '-'}", style="yellow"),
         )
     console.print(table)
 

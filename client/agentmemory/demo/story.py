@@ -46,11 +46,16 @@ def read_questions() -> list[Question]:
 
 
 def readings(session: str) -> list[StoryTurn]:
-    """What two pilot units report all day: few values, so that most turns are the same as others, word for word."""
+    """What two pilot units report all day: few values, so that most turns equal others, word for word."""
     return [
         StoryTurn(
             session=session,
-            event=NewEvent(type="reading", role="tool", content=f"{4 + number % 3} °C", payload={"unit": number % 2}),
+            event=NewEvent(
+                type="reading",
+                role="tool",
+                content=f"Unit {number % 2}: all is well.",
+                payload={"celsius": 4 + number % 3},
+            ),
         )
         for number in range(READINGS)
     ]
