@@ -266,7 +266,7 @@ class Consolidator:
                 raise result
 
     async def _tend(self, owned: Owned, probe: Probe) -> None:
-        """Do what one shard needs. After a failure of our own we take it anew: that counts as an attempt at its head."""
+        """Do what one shard needs. After a failure of our own it is taken anew, which counts as an attempt at its head."""
         hurried = owned.shard in self._hurried
         self._hurried.discard(owned.shard)
         try:
@@ -291,44 +291,39 @@ class Consolidator:
             self._observer.opened()
 
     async def _consolidate(self, owned: Owned) -> None:
-        """Move batches until less than a full one is left, or it is time to renew the leases."""
+        """Move batches until nothing is left, or it is time to renew the leases."""
         deadline = time.monotonic() + self._settings.lease / 3
         while time.monotonic() < deadline:
-            moved = await self.move_batch(owned)
-            if moved is None:
+            if not await self.move_batch(owned):
                 return
             owned = self._ownership.owned[owned.shard]
-            if moved < self._settings.batch_size:
-                return
 
-    async def move_batch(self, owned: Owned) -> int | None:
-        """One batch from the journal to Postgres; how many turns, None when there was none or it was dropped.
-
-        Raises StoreUnavailable.
-        """
+    async def move_batch(self, owned: Owned) -> bool:
+        """One batch from the journal to Postgres; whether another may follow. Raises StoreUnavailable."""
         started = time.perf_counter()
         size = self._settings.batch_size
         batch = await self._journal.read(owned.shard, opening=owned.opening, epoch=owned.epoch, count=size)
         if batch is None or not batch.entries:
-            return None
+            return False
         deadly = is_deadly(size, batch.attempts)
-        batch = replace(batch, entries=batch.entries[: batch_limit(size, batch.attempts)])
+        limit = batch_limit(size, batch.attempts)
+        batch = replace(batch, entries=batch.entries[:limit], more=batch.more or len(batch.entries) > limit)
         agents = sorted({entry.agent for entry in batch.entries})
         read = await self._journal.documents(owned.shard, agents, opening=owned.opening)
         if read is None:
-            return None
+            return False
         trimmed, documents = read
         try:
             written = await self._writer.write(owned, batch, documents, trimmed, deadly=deadly)
         except BehindJournal:
             await self._open(owned)
-            return None
+            return False
         if written is None:
             self._ownership.forget(owned.shard)
-            return None
+            return False
         await self._settle(owned, batch, documents, written.versions)
         await self._report(written, time.perf_counter() - started)
-        return len(batch.entries)
+        return batch.more
 
     async def _settle(
         self, owned: Owned, batch: Batch, documents: dict[str, bytes], versions: dict[str, Entry]

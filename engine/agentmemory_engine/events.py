@@ -25,7 +25,6 @@ from agentmemory_engine.turns import MESSAGE, Event
 
 UNFLUSHED = "unflushed"
 _FOLLOWED_AGENTS = 64
-_SCAN = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,15 +209,15 @@ class Tail:
 
     async def _catch_up(self, shard: int, followed: _Followed) -> Entry | None:
         while True:
-            opening, first, entries = await self._journal.tail(shard, start=followed.following, count=_SCAN)
-            if opening != followed.opening:
-                followed.opening = opening
+            page = await self._journal.tail(shard, start=followed.following)
+            if page.opening != followed.opening:
+                followed.opening = page.opening
                 if followed.following != START:
                     followed.restart()
                     continue
-            followed.take(shard, entries)
-            if len(entries) < _SCAN:
-                return first
+            followed.take(shard, page.entries)
+            if not page.more:
+                return page.first
 
 
 class Events:

@@ -23,6 +23,9 @@ ABSENT = "absent"
 ANY = ""
 NEVER = "0-0"
 """A version that no document has: for a turn whose key is known, so that nothing is written again."""
+_TAIL_ENTRIES = 500
+_BATCH_BYTES = 4 << 20
+"""Of events, after which a batch or page takes no more: turns can be large."""
 _RETRY_FOR = 1.5
 """Seconds; an opening takes some tens of milliseconds."""
 
@@ -93,11 +96,24 @@ class Probe:
 
 @dataclass(frozen=True)
 class Batch:
-    """The first entries of a stream, read under one opening; `attempts` owners stopped at its head before."""
+    """The first entries of a stream, read under one opening; `attempts` owners stopped at its head before.
+
+    `more` says that others follow.
+    """
 
     opening: int
     entries: list[JournalEntry]
     attempts: int
+    more: bool
+
+
+class TailPage(NamedTuple):
+    """Part of a stream; `first` is its first entry, None when it is empty."""
+
+    opening: int
+    first: Entry | None
+    more: bool
+    entries: list[JournalEntry]
 
 
 @dataclass(frozen=True)
@@ -234,17 +250,17 @@ class Journal:
         return True
 
     async def read(self, shard: int, *, opening: int, epoch: int, count: int) -> Batch | None:
-        """The first `count` entries, or None under another opening. Raises StoreUnavailable."""
+        """The first entries, `count` at most, or None under another opening. Raises StoreUnavailable."""
         connection = await self._redis.connection()
         reply = await self._redis.run_on(
             connection,
             load_script("read"),
             [self._keys.state(shard), self._keys.journal(shard)],
-            [run_id_of(connection), opening, count, epoch],
+            [run_id_of(connection), opening, count, _BATCH_BYTES, epoch],
         )
         if reply[0] == b"closed":
             return None
-        return Batch(opening, [parse_entry(raw) for raw in reply[2]], reply[1])
+        return Batch(opening, [parse_entry(raw) for raw in reply[3]], reply[1], bool(reply[2]))
 
     async def documents(
         self, shard: int, agents: Sequence[str], *, opening: int
@@ -273,8 +289,8 @@ class Journal:
             args += (agent, str(version) if version else "", milliseconds)
         return bool(await self._redis.run_on(connection, load_script("settle"), keys, args) >= 0)
 
-    async def tail(self, shard: int, *, start: Entry, count: int) -> tuple[int, Entry | None, list[JournalEntry]]:
-        """The opening, the first entry of the stream, and up to `count` entries from `start` on.
+    async def tail(self, shard: int, *, start: Entry) -> TailPage:
+        """What the stream holds from `start` on, a page of it.
 
         Raises ShardClosed or StoreUnavailable.
         """
@@ -283,12 +299,12 @@ class Journal:
             connection,
             load_script("tail"),
             [self._keys.state(shard), self._keys.journal(shard)],
-            [run_id_of(connection), str(start), count],
+            [run_id_of(connection), str(start), _TAIL_ENTRIES, _BATCH_BYTES],
         )
         if reply[0] == b"closed":
             raise ShardClosed("The shard is being opened for a new run of Redis.")
         first = Entry.parse(reply[2]) if reply[2] else None
-        return int(reply[1]), first, [parse_entry(raw) for raw in reply[3]]
+        return TailPage(int(reply[1]), first, bool(reply[3]), [parse_entry(raw) for raw in reply[4]])
 
 
 def run_id_of(connection: Connection) -> bytes:

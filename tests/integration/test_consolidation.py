@@ -284,6 +284,27 @@ async def test_a_failure_of_the_worker_itself_never_stops_a_shard(
         assert [one.content for one in page.events] == ["fine", "fine as well"]
 
 
+async def test_large_turns_go_in_batches_of_a_bounded_size(
+    make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentmemory_engine.journal._BATCH_BYTES", 1000)
+    async with make_memory(max_delay=600.0) as memory:
+        for number in range(40):
+            await record(memory, "a", event(f"{number} " + "x" * 300))
+        assert len(await memory._tail.pending("a")) == 40
+        write, sizes = memory.consolidator._writer.write, []
+
+        async def count(owned: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+            sizes.append(len(batch.entries))
+            return await write(owned, batch, *args, **kwargs)
+
+        monkeypatch.setattr(memory.consolidator._writer, "write", count)
+        await memory.consolidator.flush()
+        assert sizes == [4] * 10
+        page = await memory.timeline("a", TimelineQuery())
+        assert [one.content.split()[0] for one in page.events if one.content] == [f"{number}" for number in range(40)]
+
+
 async def test_events_of_an_agent_keep_their_order(make_memory: MakeMemory) -> None:
     async with make_memory(batch_size=8) as memory:
         receipts = [await record(memory, "a", event(f"{number}")) for number in range(50)]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from agentmemory.local import LocalStores
 from agentmemory.runner import LocalMemory
 from support.fleet import free_port
 
@@ -28,9 +29,10 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    memory = LocalMemory(tmp_path_factory.mktemp("docs"), port=free_port(), ops_port=free_port())
-    async with memory:
+    directory = tmp_path_factory.mktemp("docs")
+    async with LocalMemory(directory, port=free_port(), ops_port=free_port()) as memory:
         yield memory.url
+    await LocalStores.erase(directory)
 
 
 @pytest.mark.parametrize("page", PAGES)
