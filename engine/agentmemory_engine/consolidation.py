@@ -266,7 +266,7 @@ class Consolidator:
                 raise result
 
     async def _tend(self, owned: Owned, probe: Probe) -> None:
-        """Do what one shard needs. After a failure of our own it is taken anew, which counts as an attempt at its head."""
+        """Do what one shard needs. One that we fail on is taken anew, which counts as an attempt at its head."""
         hurried = owned.shard in self._hurried
         self._hurried.discard(owned.shard)
         try:
