@@ -67,8 +67,9 @@ chaos: setup ## Kill processes under load: make chaos SEED=7 KILLS=1000
 	AGENTMEMORY_SEED=$(SEED) AGENTMEMORY_KILLS=$(KILLS) $(PYTEST) tests/chaos
 
 .PHONY: bench
-bench: setup ## Measure against the references of the design
-	$(BIN)/python -m benchmarks
+bench: setup ## Measure against the references; CONVERSATION= and QUESTIONS= name files of one's own, BENCH= options
+	$(BIN)/python -m benchmarks $(if $(CONVERSATION),--conversation "$(CONVERSATION)") \
+		$(if $(QUESTIONS),--questions "$(QUESTIONS)") $(BENCH)
 
 .PHONY: lock
 lock: ## Resolve the dependencies anew and pin them with their hashes
