@@ -67,7 +67,7 @@ def test_prose_is_cut_after_sentences_and_overlaps_at_a_word() -> None:
 @pytest.mark.parametrize(
     ("text", "end"),
     [
-        ("a" * 400 + ".\n\n" + "b " * 100 + "c. " + "d " * 300, "\n\n"),
+        ("a" * 400 + ".\n\n" + "b " * 50 + "\n" + "b " * 50 + "c. " + "d " * 300, "\n\n"),
         ("a" * 500 + "\n" + "b " * 50 + "c. " + "d " * 300, "\n"),
         ("a" * 500 + '." ' + "b " * 300, '." '),
         ("a " * 100 + "地面控制。" * 60, "。"),
