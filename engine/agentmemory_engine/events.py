@@ -19,7 +19,6 @@ from agentmemory_engine.journal import Journal, JournalEntry
 from agentmemory_engine.keys import event_id
 from agentmemory_engine.positions import START, Entry, Position
 from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.redis import Redis
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import MESSAGE, Event
 
@@ -223,9 +222,9 @@ class Tail:
 class Events:
     """Reads episodic memory."""
 
-    def __init__(self, redis: Redis, postgres: Postgres, tail: Tail, settings: Settings) -> None:
-        self._redis = redis
+    def __init__(self, postgres: Postgres, journal: Journal, tail: Tail, settings: Settings) -> None:
         self._postgres = postgres
+        self._journal = journal
         self._tail = tail
         self._settings = settings
 
@@ -264,9 +263,11 @@ class Events:
         """
         shard = self._settings.shard_of(agent)
         try:
-            elements = await self._redis.execute("LRANGE", self._settings.keys.window(shard, agent), -limit, -1)
+            elements = await self._journal.read_key(
+                shard, "LRANGE", self._settings.keys.window(shard, agent), -limit, -1
+            )
             window = [event_of_window(shard, agent, element) for element in elements]
-        except StoreUnavailable:
+        except (StoreUnavailable, ShardClosed):
             window = []
         if len(window) >= limit:
             return Page(window, None)

@@ -240,14 +240,26 @@ class Journal:
             run_id=run_id_of(connection),
         )
 
-    async def is_open(self, connection: Connection, shard: int) -> bool:
-        """Whether this shard is open in the connection's run. Raises StoreUnavailable."""
+    async def read_key(self, shard: int, command: str, *args: str | int) -> Any:
+        """A plain read of one key, where the shard is open in this run. Raises ShardClosed, StoreUnavailable.
+
+        What was open stays open while the run lasts, so that it is not asked each time; but for a FLUSHALL, after which
+        nothing is found, and then it is asked again.
+        """
+        connection = await self._redis.connection()
+        await self._check_open(connection, shard)
+        value = self._redis.value(await connection.send(command, *args))
+        if not value:
+            connection.opened.discard(shard)
+            await self._check_open(connection, shard)
+        return value
+
+    async def _check_open(self, connection: Connection, shard: int) -> None:
         if shard in connection.opened:
-            return True
-        if await connection.send("HGET", self._keys.state(shard), "run") != run_id_of(connection):
-            return False
+            return
+        if self._redis.value(await connection.send("HGET", self._keys.state(shard), "run")) != run_id_of(connection):
+            raise ShardClosed("Redis has restarted or lost data, and the shard is being opened anew; try again.")
         connection.opened.add(shard)
-        return True
 
     async def read(self, shard: int, *, opening: int, epoch: int, count: int) -> Batch | None:
         """The first entries, `count` at most, or None under another opening. Raises StoreUnavailable."""

@@ -72,9 +72,9 @@ class Memory:
         self._embedder = embedder
         self._work = work
         self._journal = Journal(redis, settings)
-        self._working = WorkingMemory(redis, postgres, self._journal, settings)
+        self._working = WorkingMemory(postgres, self._journal, settings)
         self._tail = Tail(self._journal, settings)
-        self._events = Events(redis, postgres, self._tail, settings)
+        self._events = Events(postgres, self._journal, self._tail, settings)
         self._vectors = Vectors(postgres, embedder, settings, observer, progress)
         self._recall = Recall(postgres, embedder, self._vectors, self._tail, settings)
         opener = Opener(redis, postgres, self._journal, settings)

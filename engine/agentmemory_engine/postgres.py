@@ -36,6 +36,15 @@ UNAVAILABLE = (
 )
 """What is the store's own trouble, not the statement's: it is retried."""
 
+OTHER_SCHEMA = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+"""What says that the schema is gone, or is not the one that the statements were written for."""
+
 
 def identifier(name: str) -> str:
     """The name, quoted for SQL."""
@@ -140,6 +149,8 @@ class Postgres:
                 yield connection
         except UNAVAILABLE as error:
             raise StoreUnavailable("postgres", f"{type(error).__name__}: {error}"[:300]) from error
+        except OTHER_SCHEMA as error:
+            raise SchemaMismatch(f"{error}; the schema is made by the operator, or by `prepare`.") from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import hiredis
 
@@ -30,6 +30,7 @@ from agentmemory_engine.scripts import Script
 logger = logging.getLogger(__name__)
 
 Arg = bytes | str | int | float
+_CLOSED = "this memory is closed"
 _MINIMUM = {"redis": (7, 0), "valkey": (8, 0)}
 
 
@@ -119,8 +120,7 @@ class Connection(asyncio.Protocol):
         self.lost = False
         self.info: ServerInfo | None = None
         self.opened: set[int] = set()
-        """The shards that were seen open in this run. What is open stays open as long as the run lasts, but for a
-        FLUSHALL, after which nothing is found."""
+        """The shards that were seen open in this run."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -188,7 +188,7 @@ class Redis:
         self._address = address
         self._client_name = client_name
         self._connection: Connection | None = None
-        self._connecting = asyncio.Lock()
+        self._attempt: asyncio.Task[Connection] | None = None
         self._closed = False
         self.verify: Callable[[Connection], Any] | None = None
         """Asked (and awaited) about each new connection; it raises to refuse the server."""
@@ -204,12 +204,24 @@ class Redis:
         connection = self._connection
         if connection is not None and not connection.lost:
             return connection
-        async with self._connecting:
-            if self._connection is None or self._connection.lost:
-                if self._closed:
-                    raise StoreUnavailable("redis", "this memory is closed")
-                self._connection = await self._connect()
-            return self._connection
+        if self._closed:
+            raise StoreUnavailable("redis", _CLOSED)
+        if self._attempt is None:
+            # One for all who wait, or each would spend the timeout of a server that hangs after the other.
+            self._attempt = asyncio.create_task(self._try_to_connect())
+            self._attempt.add_done_callback(self._attempted)
+        return await asyncio.shield(self._attempt)
+
+    def _attempted(self, attempt: asyncio.Task[Connection]) -> None:
+        self._attempt = None
+        if not attempt.cancelled() and attempt.exception() is None:
+            self._connection = attempt.result()
+
+    async def _try_to_connect(self) -> Connection:
+        try:
+            return await self._connect()
+        except asyncio.CancelledError:
+            raise StoreUnavailable("redis", _CLOSED) from None
 
     async def _connect(self) -> Connection:
         try:
@@ -233,7 +245,7 @@ class Redis:
         url = urlsplit(self._address.url)
         timeout = self._address.timeout
         if url.scheme == "unix":
-            return (await loop.create_unix_connection(lambda: Connection(timeout), url.path))[1]
+            return (await loop.create_unix_connection(lambda: Connection(timeout), unquote(url.path)))[1]
         context = ssl.create_default_context(cafile=self._address.ca_file) if url.scheme == "rediss" else None
         host, port = url.hostname or "127.0.0.1", url.port or 6379
         return (await loop.create_connection(lambda: Connection(timeout), host, port, ssl=context))[1]
@@ -250,7 +262,7 @@ class Redis:
 
     async def execute(self, *args: Arg) -> Any:
         """Run one command. Raises StoreUnavailable or JournalFull."""
-        return self._value(await (await self.connection()).send(*args))
+        return self.value(await (await self.connection()).send(*args))
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """Run a script. Raises StoreUnavailable or JournalFull; with either, a turn may or may not have been applied
@@ -264,9 +276,10 @@ class Redis:
             reply = await connection.send("EVAL", script.source, len(keys), *keys, *args)
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("READONLY"):
             connection.abort("it has become a replica")
-        return self._value(reply)
+        return self.value(reply)
 
-    def _value(self, reply: Any) -> Any:
+    def value(self, reply: Any) -> Any:
+        """The reply, or what its error means. Raises StoreUnavailable or JournalFull."""
         if isinstance(reply, hiredis.ReplyError):
             raise explain_reply(reply)
         return reply
@@ -274,7 +287,7 @@ class Redis:
     async def refresh(self) -> ServerInfo:
         """Ask the server about itself again, so that a policy changed at run time is noticed."""
         connection = await self.connection()
-        connection.info = parse_info(self._value(await connection.send("INFO")).decode())
+        connection.info = parse_info(self.value(await connection.send("INFO")).decode())
         return connection.info
 
     def drop(self) -> None:
@@ -283,7 +296,11 @@ class Redis:
             self._connection.abort("reconnecting")
 
     async def close(self) -> None:
+        """Let go of the connection, and of one that is being made; whoever waits for it gets StoreUnavailable."""
         self._closed = True
+        if self._attempt is not None:
+            self._attempt.cancel()
+            await asyncio.wait({self._attempt})
         self.drop()
 
 

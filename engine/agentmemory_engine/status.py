@@ -110,7 +110,7 @@ class Reporter:
 
         async def ask_postgres() -> None:
             await identity()
-            await self._postgres.fetchrow("counts")
+            await self._postgres.fetchrow("ping")
 
         async def ask_redis() -> None:
             check_policy(await self._redis.refresh())

@@ -6,7 +6,6 @@ import asyncio
 import json
 from typing import Any, NamedTuple
 
-import hiredis
 import jsonpatch
 import jsonpointer
 import msgspec
@@ -18,14 +17,12 @@ from agentmemory_engine.errors import (
     InvalidInput,
     NoDocument,
     NoSnapshot,
-    ShardClosed,
     TooLarge,
 )
 from agentmemory_engine.journal import ABSENT, ANY, NEVER, Change, Journal, patiently
 from agentmemory_engine.keys import digest_key
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.redis import Redis, explain_reply
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import DocumentChange, decode
 
@@ -115,31 +112,17 @@ def check_object(body: bytes) -> bytes:
 class WorkingMemory:
     """Reads documents, and prepares their changes."""
 
-    def __init__(self, redis: Redis, postgres: Postgres, journal: Journal, settings: Settings) -> None:
-        self._redis = redis
+    def __init__(self, postgres: Postgres, journal: Journal, settings: Settings) -> None:
         self._postgres = postgres
         self._journal = journal
         self._settings = settings
 
     async def stored(self, agent: str) -> Stored | None:
         """The document, a deletion's tombstone, or None. Raises ShardClosed or StoreUnavailable."""
-        return await patiently(lambda: self._stored(agent))
-
-    async def _stored(self, agent: str) -> Stored | None:
-        """A plain GET where the shard is known to be open in this run; that nothing is there is asked twice."""
         shard = self._settings.shard_of(agent)
-        connection = await self._redis.connection()
-        if not await self._journal.is_open(connection, shard):
-            raise ShardClosed("Redis has restarted, and the shard is being opened for its new run; try again.")
-        value = await connection.send("GET", self._settings.keys.document(shard, agent))
-        if isinstance(value, hiredis.ReplyError):
-            raise explain_reply(value)
-        if value is not None:
-            return parse_stored(value)
-        connection.opened.discard(shard)
-        if not await self._journal.is_open(connection, shard):
-            raise ShardClosed("Redis has lost data, and the shard is being opened anew; try again.")
-        return None
+        key = self._settings.keys.document(shard, agent)
+        value = await patiently(lambda: self._journal.read_key(shard, "GET", key))
+        return None if value is None else parse_stored(value)
 
     async def read(self, agent: str) -> Document:
         """The current document.

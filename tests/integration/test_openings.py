@@ -133,8 +133,11 @@ async def test_a_recent_window_that_went_back_is_not_served(make_memory: MakeMem
         await write(memory, 2)
         await memory.consolidator.flush()
         await backup.restore()
+        closed = await memory.recent("a")
+        assert ([event.content for event in closed.events], closed.degraded) == (["2"], ["unflushed"])
         await flush(memory)
-        assert [event.content for event in (await memory.recent("a")).events] == ["2"]
+        opened = await memory.recent("a")
+        assert ([event.content for event in opened.events], opened.degraded) == (["2"], [])
 
 
 async def test_a_turn_retried_after_redis_lost_its_key_is_not_doubled(quiet: Memory, backup: Backup) -> None:
@@ -159,7 +162,9 @@ async def test_flushall_closes_the_shards_until_they_are_opened(
     async with admin_redis(stores) as client:
         await client.flushall()
     with pytest.raises(ShardClosed):
-        await quiet._working._stored("a")
+        await quiet._journal.read_key(
+            settings.shard_of("a"), "GET", settings.keys.document(settings.shard_of("a"), "a")
+        )
     await flush(quiet)
     assert await contents(quiet) == ["1"]
     assert await quiet.state("a", second.position) == "lost"
