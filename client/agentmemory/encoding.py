@@ -1,12 +1,16 @@
-"""JSON as the sidecar takes it."""
+"""JSON as the sidecar takes and gives it."""
 
 from __future__ import annotations
 
 import json
+import math
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
+from typing import Any, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 
 def encode(value: Any) -> bytes:
@@ -18,6 +22,23 @@ def encode(value: Any) -> bytes:
     """
     plain = msgspec.to_builtins(value)
     return json.dumps(plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """A value from its JSON. A number that no float can hold is a Decimal.
+
+    Raises:
+        ValueError: it is no JSON, or not of that kind.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError:
+        # One such number, in what someone else recorded, must not keep everything around it from being read.
+        return msgspec.convert(json.loads(body, parse_float=_number), type=kind)
+
+
+def _number(text: str) -> float | Decimal:
+    return number if math.isfinite(number := float(text)) else Decimal(text)
 
 
 def timestamp(moment: datetime | str) -> str:

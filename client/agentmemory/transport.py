@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import aiohttp
-import msgspec
 from yarl import URL
 
+from agentmemory.encoding import decode
 from agentmemory.errors import AgentMemoryError, Unavailable, UnexpectedAnswer, Unreachable, problem_from
 from agentmemory.retries import Retries
 
@@ -46,8 +46,8 @@ class Answer:
             UnexpectedAnswer: it is something else.
         """
         try:
-            return msgspec.json.decode(self.body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return decode(self.body, kind)
+        except (ValueError, RecursionError) as error:
             raise UnexpectedAnswer(f"The sidecar's answer is not what this client knows: {error}.") from None
 
 

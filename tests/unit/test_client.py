@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 
@@ -206,6 +208,16 @@ async def test_an_answer_of_another_shape_is_told_apart(stub: StubSidecar, memor
     stub.will(reply({"shards": 3}))
     with pytest.raises(agentmemory.UnexpectedAnswer):
         await memory.status()
+
+
+async def test_a_number_that_no_float_holds_spoils_nothing(stub: StubSidecar, memory: AgentMemory) -> None:
+    page = json.dumps({"events": [event(1) | {"payload": "?"}, event(2)], "cursor": None}).replace(
+        '"?"', '{"n": 1e400}'
+    )
+    stub.will(Reply(body=page.encode()))
+    first, second = (await memory.agent("a").timeline_page()).events
+    assert first.payload == {"n": Decimal("1e400")}
+    assert second.id == "e2"
 
 
 async def test_the_document_comes_with_its_version(stub: StubSidecar, memory: AgentMemory) -> None:

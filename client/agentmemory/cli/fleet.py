@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 
@@ -104,13 +103,13 @@ def export(
     async def write() -> None:
         count = 0
         try:
-            target = file.open("xb")
+            target = file.open("x", encoding="utf-8")
         except FileExistsError:
             raise CommandFailed(f"{file} exists already: choose another name.") from None
         with target:
             async with connect(url) as memory:
                 async for letter in memory.dead_letters():
-                    target.write(msgspec.json.encode(letter) + b"\n")
+                    target.write(f"{show.to_json(letter)}\n")
                     count += 1
         Console().print(f"{count:,} dead letters are in {file}.", markup=False)
 

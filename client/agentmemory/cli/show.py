@@ -16,6 +16,7 @@ from agentmemory.models import DeadLetter, Event, Hit, Receipt, Status
 
 LONGEST_PAYLOAD = 200  # characters
 UNKNOWN = "unknown"
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 def errors() -> Console:
@@ -25,7 +26,12 @@ def errors() -> Console:
 
 def machine(value: Any) -> None:
     """One line of JSON."""
-    typer.echo(msgspec.json.encode(value).decode())
+    typer.echo(to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """JSON on one line, every number as it came."""
+    return _ENCODER.encode(value).decode()
 
 
 def warn_degraded(degraded: Sequence[str]) -> None:
@@ -100,5 +106,5 @@ def _count(number: int | None) -> str:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = value if isinstance(value, str) else to_json(value)
     return text if len(text) <= LONGEST_PAYLOAD else text[: LONGEST_PAYLOAD - 1] + "…"
