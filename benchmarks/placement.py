@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -60,10 +60,10 @@ AGENT_APART = Contrast("agent's core apart", CLIENT_APART, CLIENT_APART)
 class Pinning:
     """Moves processes between cores. Where the system cannot do that, everything runs free, and is reported so."""
 
-    def __init__(self, processes: Mapping[str, int]) -> None:
-        """`processes` is the main process of each role but the client, which is this one."""
+    def __init__(self, processes: Mapping[str, int], cores: Sequence[int]) -> None:
+        """`processes` is the main process of each role but the client, which is this one; `cores` can be used."""
         self._processes = {"client": os.getpid(), **processes}
-        self._all = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        self._all = list(cores)
 
     @property
     def contrasts(self) -> tuple[Contrast, ...]:
@@ -85,6 +85,11 @@ class Pinning:
             yield
         finally:
             self.apply(FREE)
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may run on now; none where it cannot be moved."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def _move(pid: int, cores: list[int]) -> None:

@@ -20,7 +20,7 @@ from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.settings import Settings
 from agentmemory_sidecar.config import Config, load_config
 from agentmemory_sidecar.opening import make_memory
-from benchmarks.placement import Pinning
+from benchmarks.placement import Pinning, usable_cores
 from benchmarks.raw_http import RawHttp
 from benchmarks.raw_redis import RawRedis
 
@@ -39,6 +39,7 @@ class Stage:
 
     def __init__(self, provider: str) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="agentmemory-benchmarks-"))
+        self._cores = usable_cores()
         manifest = self._directory / "agentmemory.yaml"
         manifest.write_text(_MANIFEST.format(provider=provider))
         self.redis_port = free_port()
@@ -77,9 +78,8 @@ class Stage:
     def pinning(self) -> Pinning:
         """Moves this process, the sidecar and the stores between cores."""
         stores = self.memory.stores
-        return Pinning(
-            {"sidecar": self.memory.sidecar.pid, "redis": stores.valkey.pid, "postgres": stores.postgres.pid}
-        )
+        processes = {"sidecar": self.memory.sidecar.pid, "redis": stores.valkey.pid, "postgres": stores.postgres.pid}
+        return Pinning(processes, self._cores)
 
     def redis(self, *, over_tcp: bool = True) -> RawRedis:
         """A raw connection as the administrator; else over the Unix socket that the sidecar uses."""
