@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from typing import Self
 from uuid import uuid4
@@ -49,6 +50,8 @@ from agentmemory_engine.status import Reporter
 from agentmemory_engine.turns import DocumentChange, Turn, check_turn, encode_events, fingerprint
 from agentmemory_engine.vectors import Vectors
 from agentmemory_engine.working import WorkingMemory
+
+logger = logging.getLogger(__name__)
 
 _MERGE_ATTEMPTS = 50
 
@@ -98,9 +101,25 @@ class Memory:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self, *, within: float | None = None) -> None:
+        """Flush, give the shards back, and let go of the stores.
+
+        After `within` seconds the connections are dropped, so that a store which hangs cannot hold up the end; what
+        was not flushed stays in the journal.
+        """
+        closing = asyncio.create_task(self._close())
+        await asyncio.wait({closing}, timeout=within)
+        if not closing.done():
+            logger.warning("closing before the flush is done; the journal keeps what is pending")
+            self._redis.drop()
+            self._postgres.drop()
+        await closing
+
+    async def _close(self) -> None:
         for task in self._tasks:
             task.cancel()
-        # A caller that has only so long cuts the flush short, and still leaves nothing open.
         try:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._work:

@@ -139,6 +139,11 @@ class Postgres:
         except TimeoutError:
             self._pool.terminate()
 
+    def drop(self) -> None:
+        """Cut every connection off at once, for good; whoever waits for one gets StoreUnavailable."""
+        if self._pool is not None:
+            self._pool.terminate()
+
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """A connection. Raises StoreUnavailable, also for what goes wrong with the connection inside the block."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 import time
@@ -70,10 +69,9 @@ class Sidecar:
         deadline = time.monotonic() + self._config.stop_timeout
         await self._api.cleanup()
         try:
-            async with asyncio.timeout(max(0.1, deadline - time.monotonic())):
-                await self._memory.__aexit__(None, None, None)
-        except TimeoutError:
-            logger.warning("stopped before the flush was done; the journal keeps what is pending")
+            await self._memory.close(within=max(0.1, deadline - time.monotonic()))
+        except Exception:
+            logger.exception("the flush failed; the journal keeps what is pending")
         await self._health.close()
         await self._ops.cleanup()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ def write_login(directory: Path, login: Credentials) -> CredentialFiles:
 
 def make_config(stores: LocalStores, settings: Settings, credentials: CredentialFiles, **changes: Any) -> Config:
     """A configuration on free ports, for stores that answer at once or not at all."""
-    address = RedisAddress(url=stores.redis_url, credentials=credentials.login("redis"), timeout=0.5)
+    address = RedisAddress(url=stores.redis_url, credentials=credentials.login("redis"), timeout=0.2)
     values: dict[str, Any] = {
         "settings": settings, "embedding": EmbeddingSpec(provider="None"), "redis": address,
         "postgres_dsn": postgres_dsn(stores), "credentials": credentials, "port": 0, "ops_host": "127.0.0.1",
@@ -66,7 +66,7 @@ class LettersEmbedder:
     async def close(self) -> None:
         pass
 
-    async def embed(self, texts: list[str]) -> list[Vector]:
+    async def embed(self, texts: Sequence[str]) -> list[Vector]:
         return [await self.embed_query(text) for text in texts]
 
     async def embed_query(self, text: str) -> Vector:
