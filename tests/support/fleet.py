@@ -63,9 +63,9 @@ class SidecarProcess:
     async def kill(self) -> None:
         await asyncio.to_thread(self._end, signal.SIGKILL)
 
-    async def stop(self) -> int:
-        """SIGTERM; answers the exit status."""
-        return await asyncio.to_thread(self._end, signal.SIGTERM)
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to stop; answers the exit status."""
+        return await asyncio.to_thread(self._end, number)
 
     @property
     def running(self) -> bool:
