@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -23,6 +24,7 @@ from agentmemory.transport import Request, Transport
 DEFAULT_URL = "http://127.0.0.1:7070"
 URL_VARIABLE = "AGENTMEMORY_URL"
 LONGEST_BARRIER = 60.0  # seconds that the sidecar waits in one request
+LARGEST_BARRIER = 1000  # positions that it takes in one
 LONGEST_POLL = 0.5  # seconds
 
 Until = Literal["durable", "searchable"]
@@ -100,15 +102,9 @@ class AgentMemory:
             PositionLost: a store went back in time past one of them.
         """
         positions = _positions(places)
-        deadline = None if within is None else time.monotonic() + within
-        while positions:
-            left = LONGEST_BARRIER if deadline is None else deadline - time.monotonic()
-            try:
-                await self._barrier(positions, until, max(0.0, min(LONGEST_BARRIER, left)))
-                return
-            except BarrierTimeout:
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise
+        deadline = math.inf if within is None else time.monotonic() + within
+        for first in range(0, len(positions), LARGEST_BARRIER):
+            await self._wait_for(positions[first : first + LARGEST_BARRIER], until, deadline)
 
     async def dead_letters(self, *, page_size: int = 100) -> AsyncIterator[DeadLetter]:
         """Every event that Postgres refuses, page by page."""
@@ -168,6 +164,15 @@ class AgentMemory:
         if not status.ready:
             raise NotReady(f"{self.url} is not ready: {_missing(status)}.")
         return status
+
+    async def _wait_for(self, positions: Sequence[Position], until: Until, deadline: float) -> None:
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            try:
+                return await self._barrier(positions, until, min(LONGEST_BARRIER, left))
+            except BarrierTimeout:
+                if time.monotonic() >= deadline:
+                    raise
 
     async def _barrier(self, positions: Sequence[Position], until: Until, seconds: float) -> None:
         body = {"positions": positions, "until": until, "timeout_seconds": seconds}

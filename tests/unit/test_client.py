@@ -306,6 +306,14 @@ async def test_a_wait_ends_with_its_time(stub: StubSidecar, memory: AgentMemory)
     assert len(stub.seen) == 1
 
 
+async def test_a_wait_for_many_places_is_split(stub: StubSidecar, memory: AgentMemory) -> None:
+    stub.will(reply({"reached": True, "until": "durable"}))
+    await memory.wait([Position("a", f"3.1-{number}") for number in range(2500)])
+    sent = [place["position"] for seen in stub.seen for place in seen.json()["positions"]]
+    assert sent == [f"3.1-{number}" for number in range(2500)]
+    assert [len(seen.json()["positions"]) for seen in stub.seen] == [1000, 1000, 500]
+
+
 async def test_a_wait_for_nothing_asks_nothing(stub: StubSidecar, memory: AgentMemory) -> None:
     await memory.wait([])
     assert stub.seen == []

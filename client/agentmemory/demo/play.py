@@ -39,7 +39,7 @@ async def play(directory: Path | None, port: int, ops_port: int, console: Consol
         LocalStoreError: the stores or the sidecar do not start.
         AgentMemoryError: the sidecar does not answer as it should.
     """
-    async with _place(directory) as place:
+    async with _place(directory, console) as place:
         memory = LocalMemory(place, config=CONFIG, port=port, ops_port=ops_port)
         with console.status("Starting Valkey, PostgreSQL and the sidecar …"):
             await memory.start()
@@ -50,8 +50,8 @@ async def play(directory: Path | None, port: int, ops_port: int, console: Consol
         finally:
             with console.status("Stopping …"):
                 await memory.stop()
-    if not outcome.passed:
-        raise typer.Exit(1)
+        if not outcome.passed:
+            raise typer.Exit(1)
 
 
 class Play:
@@ -111,8 +111,8 @@ class Play:
             await enough.wait()
             say = f"{len(self._receipts) - before} turns acknowledged, {self._in_flight} in flight"
             await self._crash(say)
-        self._say(f"{len(self._receipts) - before} turns acknowledged")
-        self._say(f"{self._ledger.repeated} of them the sidecar had taken before it died, unable to say so")
+        told = f"{self._ledger.repeated} of them by a retry that found its turn taken before the crash"
+        self._say(f"{len(self._receipts) - before} turns acknowledged, {told}")
 
     async def _crash(self, moment: str) -> None:
         await self._memory.kill_sidecar()
@@ -175,12 +175,18 @@ class Play:
 
 
 @asynccontextmanager
-async def _place(directory: Path | None) -> AsyncIterator[Path]:
+async def _place(directory: Path | None, console: Console) -> AsyncIterator[Path]:
     place = directory or Path(tempfile.mkdtemp(prefix="agentmemory-demo-"))
     await LocalMemory.erase(place)
+    keep = directory is not None
     try:
         yield place
+    except Exception:
+        keep = keep or any(place.iterdir())
+        if keep:
+            console.print(f"Data and logs are kept in {place}.", markup=False)
+        raise
     finally:
-        if directory is None:
+        if not keep:
             await LocalMemory.erase(place)
             shutil.rmtree(place, ignore_errors=True)
