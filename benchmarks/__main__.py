@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,13 +94,11 @@ def _console() -> Console:
 
 
 def _write(options: argparse.Namespace, report: Report) -> None:
-    pages: Sequence[Path | None] = (options.output, _PAGE if options.write else None)
-    for page in pages:
-        if page is not None:
-            page.parent.mkdir(parents=True, exist_ok=True)
-            page.write_text(to_markdown(report), encoding="utf-8")
-    if options.json is not None:
-        options.json.write_text(to_json(report) + "\n", encoding="utf-8")
+    files = {options.output: to_markdown, _PAGE if options.write else None: to_markdown, options.json: to_json}
+    for path, render in files.items():
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(render(report).rstrip() + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
