@@ -271,6 +271,7 @@ async def test_postgres_that_went_back_behind_the_trim_is_a_gap_reported_as_lost
     connection = await admin_postgres(stores)
     schema, shard = settings.keys.schema, settings.shard_of("a")
     before = await connection.fetchrow(f'SELECT * FROM "{schema}".shards WHERE shard = $1', shard)
+    assert before is not None
     second = await write(quiet, 2)
     await quiet.consolidator.flush()
     place = "(opening, sequence) = ($1, $2)"
@@ -320,11 +321,12 @@ async def test_positions_do_not_go_back_when_postgres_forgot_an_opening(
         opened = await quiet.consolidator._opener.open(quiet.consolidator.owned[shard])
         assert opened is not None
         quiet.consolidator._ownership.owned[shard] = opened
+    believed = replace(quiet.consolidator.owned[shard], opening=1)
     first = await write(quiet, 1)
     connection = await admin_postgres(stores)
     await connection.execute(f'UPDATE "{settings.keys.schema}".shards SET opening = 1 WHERE shard = $1', shard)
     await connection.close()
-    quiet.consolidator._ownership.owned[shard] = replace(opened, opening=1)
+    quiet.consolidator._ownership.owned[shard] = believed
     await flush(quiet)
     second = await write(quiet, 2)
     assert second.position > first.position

@@ -17,8 +17,8 @@ from agentmemory_engine.settings import Settings
 MakeMemory = Callable[..., Memory]
 
 
-def admin_redis(stores: LocalStores) -> redis.asyncio.Redis:
-    """The administrator's login to Valkey."""
+def admin_redis(stores: LocalStores) -> Any:
+    """The administrator's login to Valkey: a redis.asyncio.Redis, whose types know only a part of what it can do."""
     path = stores.redis_url.removeprefix("unix://")
     return redis.asyncio.Redis(
         unix_socket_path=path, username=stores.redis_admin_user, password=stores.redis_admin_password
