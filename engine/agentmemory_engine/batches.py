@@ -21,9 +21,8 @@ _decoder = msgspec.json.Decoder(list[Event])
 _raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """An event as it goes into Postgres. `raw` is its JSON in the journal."""
+class EventRow(msgspec.Struct, frozen=True):
+    """An event as it goes into Postgres."""
 
     agent: str
     id: UUID
@@ -34,12 +33,12 @@ class EventRow:
     fingerprint: int
     session: str | None
     event: Event
-    raw: bytes
 
     @property
-    def text(self) -> str:
-        """What of the event is searched."""
-        return searchable_text(self.event.content, raw_or_none(self.event.payload))
+    def is_embeddable(self) -> bool:
+        """Whether there is any text to search."""
+        text = self.event.content
+        return bool((text or searchable_text(text, raw_or_none(self.event.payload))).strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,46 +63,34 @@ def rows_of(entry: JournalEntry) -> list[EventRow]:
     """The rows of one journal entry, in order."""
     accepted_at = moment(entry.accepted_ms)
     fingerprint = int.from_bytes(entry.fingerprint, "big", signed=True)
-    events = _decoder.decode(entry.events)
-    raws = _raw_decoder.decode(entry.events)
+    agent, key, session = entry.agent, entry.key, entry.session
     return [
         EventRow(
-            agent=entry.agent,
-            id=event_id(entry.agent, entry.key, index),
-            entry=entry.entry,
-            index=index,
-            at=event.at or accepted_at,
-            accepted_at=accepted_at,
-            fingerprint=fingerprint,
-            session=entry.session,
-            event=event,
-            raw=bytes(raw),
+            agent, event_id(agent, key, index), entry.entry, index, event.at or accepted_at, accepted_at, fingerprint,
+            session, event,
         )
-        for index, (event, raw) in enumerate(zip(events, raws, strict=True))
-    ]
+        for index, event in enumerate(_decoder.decode(entry.events))
+    ]  # fmt: skip
 
 
-def event_columns(rows: Sequence[EventRow]) -> list[list[Any]]:
+def raw_event(entry: JournalEntry, index: int) -> bytes:
+    """The JSON of one event as it stands in the journal."""
+    return bytes(_raw_decoder.decode(entry.events)[index])
+
+
+def event_columns(rows: Sequence[EventRow]) -> list[tuple[Any, ...]]:
     """The arrays $1 to $16 of insert_events.sql."""
-    hashes = {row.agent: digest_agent(row.agent) for row in rows}
-    return [
-        [row.agent for row in rows],
-        [hashes[row.agent] for row in rows],
-        [row.id for row in rows],
-        [row.entry.opening for row in rows],
-        [row.entry.sequence for row in rows],
-        [row.index for row in rows],
-        [row.at for row in rows],
-        [row.accepted_at for row in rows],
-        [row.fingerprint for row in rows],
-        [row.event.type for row in rows],
-        [row.event.role for row in rows],
-        [row.session for row in rows],
-        [row.event.content for row in rows],
-        [_text(row.event.payload) for row in rows],
-        [_text(row.event.metadata) for row in rows],
-        [not row.text.isspace() and row.text != "" for row in rows],
-    ]
+    hashes = {agent: digest_agent(agent) for agent in {row.agent for row in rows}}
+    return list(zip(*(_columns(row, hashes[row.agent]) for row in rows), strict=True))
+
+
+def _columns(row: EventRow, agent_hash: bytes) -> tuple[Any, ...]:
+    event = row.event
+    return (
+        row.agent, agent_hash, row.id, row.entry.opening, row.entry.sequence, row.index, row.at, row.accepted_at,
+        row.fingerprint, event.type, event.role, row.session, event.content, _text(event.payload),
+        _text(event.metadata), row.is_embeddable,
+    )  # fmt: skip
 
 
 def _text(value: Any) -> str | None:

@@ -21,6 +21,7 @@ from agentmemory_engine.batches import (
     is_deadly,
     lease_milliseconds,
     moment,
+    raw_event,
     rows_of,
     sessions_of,
 )
@@ -145,7 +146,9 @@ class Writer:
         except POISON as error:
             if len(rows) == 1:
                 row = rows[0]
-                return [DeadRow(row.agent, entries[row.entry], row.index, row.raw, str(error)[:500], error.sqlstate)]
+                entry = entries[row.entry]
+                raw = raw_event(entry, row.index)
+                return [DeadRow(row.agent, entry, row.index, raw, str(error)[:500], error.sqlstate)]
         middle = len(rows) // 2
         first = await self._insert_bisecting(session, shard, rows[:middle], entries)
         return first + await self._insert_bisecting(session, shard, rows[middle:], entries)
@@ -186,7 +189,7 @@ def _deadly(entry: JournalEntry) -> DeadRow:
 
 def _other_body(row: EventRow, entry: JournalEntry) -> DeadRow:
     reason = "Its idempotency key had been used, longer ago than keys are remembered, for another body."
-    return DeadRow(row.agent, entry, row.index, row.raw, reason, None, entry.fingerprint)
+    return DeadRow(row.agent, entry, row.index, raw_event(entry, row.index), reason, None, entry.fingerprint)
 
 
 class Consolidator:

@@ -85,5 +85,4 @@ def _event_row(row: Any) -> EventRow:
         fingerprint=row["fingerprint"],
         session=row["session_id"],
         event=event,
-        raw=row["raw"],
     )

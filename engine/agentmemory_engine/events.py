@@ -146,7 +146,6 @@ def event_of_window(shard: int, agent: str, element: bytes) -> StoredEvent:
         fingerprint=0,
         session=msgspec.json.decode(session),
         event=event,
-        raw=body,
     )
     return event_of_row(shard, row)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from uuid import UUID
 
@@ -27,6 +28,7 @@ def check_agent(agent: str) -> str:
     return agent
 
 
+@lru_cache(maxsize=4096)
 def shard_of(agent: str, shards: int) -> int:
     """The shard that holds all of this agent's keys; never changes for a given number of shards."""
     return int.from_bytes(blake2b(agent.encode(), digest_size=8).digest(), "big") % shards

@@ -155,7 +155,7 @@ class Memory:
         check_turn(turn)
         expected = _expected(if_match, self.settings.shard_of(agent))
         events, window = encode_events(turn)
-        body = fingerprint(turn)
+        body = fingerprint(turn, events)
         key = key or uuid4().hex
         attempts = _MERGE_ATTEMPTS if expected == ANY and _depends_on_document(turn.working_memory) else 1
         while True:

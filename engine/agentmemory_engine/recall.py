@@ -47,8 +47,9 @@ class Recall:
         StoreUnavailable.
         """
         vector, unflushed = await asyncio.gather(self._vector(query), self._unflushed(agent))
-        hits = await self._nearest(agent, query, vector)
-        waiting = await self._postgres.fetchrow("not_yet_embedded", agent)
+        hits, waiting = await asyncio.gather(
+            self._nearest(agent, query, vector), self._postgres.fetchrow("not_yet_embedded", agent)
+        )
         assert waiting is not None
         degraded = [UNFLUSHED] if unflushed is None else []
         return Recalled(hits, degraded=degraded, not_yet_searchable=waiting["events"] + (unflushed or 0))

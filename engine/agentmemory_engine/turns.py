@@ -113,9 +113,12 @@ def _given(change: DocumentChange) -> int:
     return sum(part is not UNSET for part in (change.set, change.merge, change.patch)) + change.delete
 
 
-def fingerprint(turn: Turn) -> bytes:
-    """8 bytes that tell two bodies apart under one idempotency key."""
-    return blake2b(msgspec.json.encode(turn), digest_size=8).digest()
+def fingerprint(turn: Turn, events: bytes) -> bytes:
+    """8 bytes that tell two bodies apart under one idempotency key; `events` are the turn's, as in the journal."""
+    digest = blake2b(len(events).to_bytes(8, "big"), digest_size=8)
+    digest.update(events)
+    digest.update(msgspec.json.encode((turn.session, turn.working_memory)))
+    return digest.digest()
 
 
 def encode_events(turn: Turn) -> tuple[bytes, list[tuple[int, bytes]]]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmemory_engine.batches import batch_limit, is_deadly, lease_milliseconds, rows_of, sessions_of
+from agentmemory_engine.batches import batch_limit, is_deadly, lease_milliseconds, raw_event, rows_of, sessions_of
 from agentmemory_engine.consolidation import is_due, needs_opening
 from agentmemory_engine.journal import JournalEntry, Probe
 from agentmemory_engine.positions import Entry
@@ -20,10 +20,12 @@ def entry(events: bytes, session: str | None = "s", accepted_ms: int = 1_000) ->
 
 
 def test_rows_carry_index_time_and_the_events_own_bytes() -> None:
-    first, second = rows_of(entry(b'[{"content":"x"},{"at":"2026-01-01T00:00:00Z","payload":{"n":1.50}}]'))
+    journalled = entry(b'[{"content":"x"},{"at":"2026-01-01T00:00:00Z","payload":{"n":1.50}}]')
+    first, second = rows_of(journalled)
+    assert raw_event(journalled, 1) == b'{"at":"2026-01-01T00:00:00Z","payload":{"n":1.50}}'
     assert (first.index, second.index) == (0, 1)
     assert first.at == first.accepted_at and second.at.year == 2026
-    assert second.raw == b'{"at":"2026-01-01T00:00:00Z","payload":{"n":1.50}}'
+    assert bytes(second.event.payload) == b'{"n":1.50}'  # type: ignore[arg-type]
     assert first.fingerprint == -1
     assert first.id != second.id
 

@@ -101,4 +101,22 @@ def test_a_body_is_the_same_body_whatever_its_white_space() -> None:
     one = parse_turn(b'{"session": "s", "events": [{"content": "x"}]}')
     same = parse_turn(b'{"events":[{"content":"x"}],"session":"s"}')
     other = parse_turn(b'{"session": "s", "events": [{"content": "y"}]}')
-    assert fingerprint(one) == fingerprint(same) != fingerprint(other)
+    prints = [fingerprint(turn, encode_events(turn)[0]) for turn in (one, same, other)]
+    assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"session": "t", "events": [{"content": "x"}]}',
+        b'{"events": [{"content": "x"}]}',
+        b'{"session": "s", "events": [{"content": "x"}, {"content": "x"}]}',
+        b'{"session": "s", "events": [{"content": "x", "payload": null}]}',
+        b'{"session": "s", "events": [{"content": "x"}], "working_memory": {"set": {}}}',
+        b'{"session": "s", "events": [{"content": "x"}], "working_memory": {"merge": {}}}',
+        b'{"session": "s", "events": [{"content": "x"}], "working_memory": {"delete": true}}',
+    ],
+)
+def test_every_part_of_a_body_counts(body: bytes) -> None:
+    one, other = parse_turn(b'{"session": "s", "events": [{"content": "x"}]}'), parse_turn(body)
+    assert fingerprint(one, encode_events(one)[0]) != fingerprint(other, encode_events(other)[0])

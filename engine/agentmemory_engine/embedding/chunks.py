@@ -59,6 +59,8 @@ def _next_start(text: str, start: int, end: int) -> int:
 
 def _fitting(window: str) -> int:
     """How many characters of `window` the model reads, by an estimate that is more often too low than too high."""
+    if len(window) <= TOKENS:
+        return len(window)
     left = TOKENS
     for piece in _PIECE.finditer(window):
         a_token = _characters_a_token(piece)

@@ -42,10 +42,12 @@ elseif version ~= '' then
   redis.call('PERSIST', KEYS[4])
 end
 if #ARGV > 13 then
+  local length
   for i = 14, #ARGV, 2 do
-    redis.call('RPUSH', KEYS[5], entry .. ':' .. ARGV[i] .. ' ' .. ARGV[i + 1])
+    length = redis.call('RPUSH', KEYS[5], entry .. ':' .. ARGV[i] .. ' ' .. ARGV[i + 1])
   end
-  redis.call('LTRIM', KEYS[5], -tonumber(ARGV[12]), -1)
+  -- Not at every turn: a trim costs as much as the rest of the window's part.
+  if length >= tonumber(ARGV[12]) + 8 then redis.call('LTRIM', KEYS[5], -tonumber(ARGV[12]), -1) end
 end
 redis.call('PERSIST', KEYS[5])
 redis.call('ZADD', KEYS[3], '+inf', ARGV[2])
