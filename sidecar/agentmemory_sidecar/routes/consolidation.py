@@ -8,8 +8,8 @@ from msgspec import Struct
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.turns import decode
 from agentmemory_sidecar.models import BarrierAnswer, BarrierRequest, ConsolidationStatus, PositionState, status_of
-from agentmemory_sidecar.operations import JSON, NoParams, Operation
-from agentmemory_sidecar.requests import AGENTS, MEMORY, body_of, params_of, position_of
+from agentmemory_sidecar.operations import JSON, Operation
+from agentmemory_sidecar.requests import AGENTS, MEMORY, body_of, no_params, params_of, position_of
 from agentmemory_sidecar.responses import answer
 
 
@@ -36,7 +36,7 @@ async def status(request: web.Request) -> web.Response:
 async def barrier(request: web.Request) -> web.Response:
     """Wait until all positions are durable, or searchable."""
     memory, agents = request.app[MEMORY], request.app[AGENTS]
-    params_of(request, NoParams)
+    no_params(request)
     wish = decode(await body_of(request), BarrierRequest)
     positions = [(agents.check(one.agent), position_of(memory, one.agent, one.position)) for one in wish.positions]
     await memory.wait(positions, wish.until, wish.timeout_seconds)

@@ -15,8 +15,8 @@ from agentmemory_engine.answers import DeadLetter
 from agentmemory_engine.errors import InvalidAgentId, InvalidInput, NoDeadLetter
 from agentmemory_engine.keys import check_agent
 from agentmemory_sidecar.models import Deleted, Letter, LetterPage, Replayed
-from agentmemory_sidecar.operations import NoParams, Operation
-from agentmemory_sidecar.requests import AGENTS, MEMORY, agent_of, params_of
+from agentmemory_sidecar.operations import Operation
+from agentmemory_sidecar.requests import AGENTS, MEMORY, agent_of, no_params, params_of
 from agentmemory_sidecar.responses import answer
 
 
@@ -47,7 +47,7 @@ async def list_letters(request: web.Request) -> web.Response:
 
 async def replay(request: web.Request) -> web.Response:
     """Into episodic memory; refused again, it stays."""
-    params_of(request, NoParams)
+    no_params(request)
     agent, letter = agent_of(request), _id(request)
     await request.app[MEMORY].dead_letters.replay(agent, letter)
     return answer(Replayed(True))
@@ -55,7 +55,7 @@ async def replay(request: web.Request) -> web.Response:
 
 async def discard(request: web.Request) -> web.Response:
     """Away for good."""
-    params_of(request, NoParams)
+    no_params(request)
     agent, letter = agent_of(request), _id(request)
     await request.app[MEMORY].dead_letters.discard(agent, letter)
     return answer(Deleted(True))

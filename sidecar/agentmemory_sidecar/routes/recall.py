@@ -19,15 +19,15 @@ from agentmemory_sidecar.models import (
     hydrated,
     recalled,
 )
-from agentmemory_sidecar.operations import JSON, NoParams, Operation
-from agentmemory_sidecar.requests import MEMORY, agent_of, body_of, params_of
+from agentmemory_sidecar.operations import JSON, Operation
+from agentmemory_sidecar.requests import MEMORY, agent_of, body_of, no_params
 from agentmemory_sidecar.responses import answer
 
 
 async def recall(request: web.Request) -> web.Response:
     """The best matches for a text or a vector."""
     agent = agent_of(request)
-    params_of(request, NoParams)
+    no_params(request)
     question = decode(await body_of(request), RecallRequest)
     if question.strategy != "semantic":
         raise InvalidInput("`strategy`: only semantic is served by this version; leave it out.")
@@ -62,7 +62,7 @@ def _filter(given: RecallFilter) -> Filter:
 async def hydrate(request: web.Request) -> web.Response:
     """An agent's context, within a budget."""
     agent = agent_of(request)
-    params_of(request, NoParams)
+    no_params(request)
     wish = decode(await body_of(request) or b"{}", HydrateRequest)
     query = HydrateQuery(query=wish.query, tokens=wish.budget.tokens, k=wish.k, restore=wish.restore)
     return answer(hydrated(await request.app[MEMORY].hydrate(agent, query)))

@@ -6,15 +6,15 @@ from aiohttp import hdrs, web
 
 from agentmemory_engine.turns import Turn, parse_turn
 from agentmemory_sidecar.models import EventId, TurnReceipt
-from agentmemory_sidecar.operations import JSON, NoParams, Operation
-from agentmemory_sidecar.requests import IDEMPOTENCY_KEY, MEMORY, agent_of, body_of, expected_of, key_of, params_of
+from agentmemory_sidecar.operations import JSON, Operation
+from agentmemory_sidecar.requests import IDEMPOTENCY_KEY, MEMORY, agent_of, body_of, expected_of, key_of, no_params
 from agentmemory_sidecar.responses import answer
 
 
 async def record(request: web.Request) -> web.Response:
     """201 for a turn that was accepted now, 200 for one that was before."""
     agent = agent_of(request)
-    params_of(request, NoParams)
+    no_params(request)
     key, expected = key_of(request), expected_of(request)
     turn = parse_turn(await body_of(request))
     receipt = await request.app[MEMORY].record(agent, turn, key=key, if_match=expected)

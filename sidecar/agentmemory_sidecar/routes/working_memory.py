@@ -23,6 +23,7 @@ from agentmemory_sidecar.requests import (
     expected_of,
     is_known_version,
     key_of,
+    no_params,
     params_of,
 )
 from agentmemory_sidecar.responses import answer
@@ -34,10 +35,6 @@ class ReadParams(Struct, forbid_unknown_fields=True):
     """`version` asks for a kept snapshot instead of the document as it is."""
 
     version: str | None = None
-
-
-class WriteParams(Struct, forbid_unknown_fields=True):
-    """No parameters."""
 
 
 async def read(request: web.Request) -> web.Response:
@@ -61,9 +58,7 @@ def _respond(request: web.Request, document: StoredDocument) -> web.Response:
 
 async def replace(request: web.Request) -> web.Response:
     """PUT: the body is the new document."""
-    body = await body_of(request)
-    decode(body, dict[str, Raw])
-    return await _write(request, DocumentChange(set=Raw(body)))
+    return await _write(request, DocumentChange(set=Raw(await body_of(request))))
 
 
 async def change(request: web.Request) -> web.Response:
@@ -98,7 +93,7 @@ async def delete(request: web.Request) -> web.Response:
 
 async def _write(request: web.Request, document: DocumentChange, *, expected: str | None = None) -> web.Response:
     agent = agent_of(request)
-    params_of(request, WriteParams)
+    no_params(request)
     receipt = await request.app[MEMORY].record(
         agent, Turn(working_memory=document), key=key_of(request), if_match=expected or expected_of(request)
     )
