@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 from aiohttp import hdrs, web
@@ -68,7 +67,8 @@ def problem_of(error: Exception, request: web.Request, request_id: str) -> web.R
 def _members(error: MemoryFault, request: web.Request) -> dict[str, Any]:
     match error:
         case DocumentExpired():
-            agent = quote(request.match_info["agent"], safe="")
+            # Of what an agent id may hold, nothing needs quoting in a path.
+            agent = request.match_info["agent"]
             return {"version": error.version, "snapshot": f"/v1/agents/{agent}/working-memory?version={error.version}"}
         case VersionConflict():
             return {"current": error.current}

@@ -123,8 +123,16 @@ async def test_an_expired_document_says_where_its_snapshot_is(config: Config) ->
         assert (hydration["cold_start"], hydration["working_memory"]) == ("expired", None)
         restored = (await sidecar.send("POST", "/v1/agents/a+b=c/hydrate", {"restore": True})).json()
         assert (restored["cold_start"], restored["working_memory"]) == ("expired", {"kept": True})
-        deleted = await sidecar.send("DELETE", path)
-        assert deleted.status == 200
+
+
+async def test_what_has_expired_can_still_be_deleted(config: Config) -> None:
+    async with Running(replace(config, settings=replace(config.settings, ttl=0.2))) as sidecar:
+        await sidecar.wait("a", (await sidecar.send("PUT", DOCUMENT, {})).json()["version"])
+        while (answer := await sidecar.send("GET", DOCUMENT)).status == 200:
+            await asyncio.sleep(0.02)
+        assert answer.code == "expired"
+        assert (await sidecar.send("DELETE", DOCUMENT)).status == 200
+        assert (await sidecar.send("GET", DOCUMENT)).code == "no-working-memory"
 
 
 async def test_a_turn_is_answered_by_its_place_and_seen_at_once(sidecar: Running) -> None:
@@ -209,7 +217,7 @@ async def test_recall_finds_by_text_and_by_vector_within_a_filter(recalling: Run
     narrow = {"query": "bbb aaa", "filter": {"session": "one", "types": ["message"], "since": "2020-01-01T00:00:00Z"}}
     hits = (await recalling.send("POST", "/v1/agents/a/recall", narrow)).json()["hits"]
     assert [hit["content"] for hit in hits] == ["zzz zzz"]
-    by_vector = {"vector": [0.0] * 25 + [1.0], "k": 1, "min_score": 0.5}
+    by_vector = {"vector": [0.0] * 25 + [1.0], "k": 5, "min_score": 0.5}
     hits = (await recalling.send("POST", "/v1/agents/a/recall", by_vector)).json()["hits"]
     assert [hit["content"] for hit in hits] == ["zzz zzz"]
 

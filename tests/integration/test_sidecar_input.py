@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import zlib
 from collections.abc import AsyncIterator
@@ -64,9 +65,11 @@ NOT_JSON = {
 @pytest.mark.parametrize("name", NOT_JSON)
 async def test_a_body_that_is_not_json_is_refused(sidecar: Running, name: str) -> None:
     for method, path in (("POST", TURNS), ("PUT", DOCUMENT), ("PATCH", DOCUMENT), ("POST", RECALL), ("POST", BARRIER)):
-        answer = await sidecar.send(method, path, raw=NOT_JSON[name])
-        assert answer.status == 422, (path, answer.body)
-        assert answer.code in ("invalid-request", "unstorable-text")
+        for kind in (None, "application/json-patch+json"):
+            headers = {"Content-Type": kind} if kind else {}
+            answer = await sidecar.send(method, path, raw=NOT_JSON[name], headers=headers)
+            assert answer.status == 422, (path, answer.body)
+            assert answer.code in ("invalid-request", "unstorable-text")
     await assert_nothing_happened(sidecar)
 
 
@@ -246,6 +249,7 @@ async def test_a_key_that_is_none_is_refused(sidecar: Running, key: str) -> None
     "headers",
     [
         {"If-Match": "nonsense"},
+        {"If-Match": '"absent"'},
         {"If-Match": "*"},
         {"If-Match": ""},
         {"If-Match": 'W/"1.1-1"'},
@@ -292,7 +296,12 @@ async def test_routes_without_parameters_take_none(sidecar: Running) -> None:
     await assert_nothing_happened(sidecar)
 
 
-@pytest.mark.parametrize("cursor", ["x", "bm9uc2Vuc2U=", "WyIyMDI2LTExLTIyVDEyOjAwOjAwWiIsImFcdTAwMDAiLCJ4Il0=", "%00"])
+NUL_IN_A_CURSOR = base64.urlsafe_b64encode(
+    b'["2026-11-22T12:00:00Z","a\\u0000","00000000-0000-0000-0000-000000000000"]'
+).decode()
+
+
+@pytest.mark.parametrize("cursor", ["x", "bm9uc2Vuc2U=", NUL_IN_A_CURSOR, "%00"])
 async def test_a_cursor_of_no_page_of_dead_letters_is_refused(sidecar: Running, cursor: str) -> None:
     assert (await sidecar.send("GET", f"/v1/dead-letters?cursor={cursor}")).status == 422
 

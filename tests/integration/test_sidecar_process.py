@@ -68,7 +68,7 @@ class Place:
         arguments = [sys.executable, "-m", "agentmemory_sidecar", *command.split()]
         environment = self.environment | changes
         return await asyncio.to_thread(
-            subprocess.run, arguments, env=environment, capture_output=True, text=True, timeout=120
+            subprocess.run, arguments, env=environment, capture_output=True, text=True, timeout=50
         )
 
     async def prepare(self, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -82,6 +82,13 @@ class Place:
         count: int = await connection.fetchval(f'SELECT count(*) FROM "{self.keys.schema}".memory_events')
         await connection.close()
         return count
+
+    async def owners(self, stores: LocalStores) -> list[str]:
+        """Who holds a lease on a shard."""
+        connection = await admin_postgres(stores)
+        rows = await connection.fetch(f'SELECT owner FROM "{self.keys.schema}".shards WHERE lease_until > now()')
+        await connection.close()
+        return [row["owner"] for row in rows]
 
 
 @pytest.fixture
@@ -221,9 +228,9 @@ async def test_only_this_machine_reaches_the_api(place: Place) -> None:
     try:
         await wait_until_ready(sidecar)
         listening = {
-            connection.laddr.ip
+            connection.laddr[0]
             for connection in psutil.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == sidecar.port
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr[1] == sidecar.port
         }
         assert "127.0.0.1" in listening and listening <= {"127.0.0.1", "::1"}
     finally:
@@ -249,9 +256,10 @@ async def test_drain_moves_what_a_crash_left_and_ends(place: Place, stores: Loca
         await say(sidecar, f"agent-{agent}", "pending")
     await sidecar.kill()
     assert await place.stored(stores) == 0
-    done = await place.run("drain")
+    done = await place.run("drain", AGENTMEMORY_LEASE="600")
     assert done.returncode == 0, done.stderr
     assert await place.stored(stores) == 10
+    assert await place.owners(stores) == []
     assert lines(done.stderr)[-1]["message"] == "the journal is empty"
     again = await place.run("drain")
     assert again.returncode == 0
@@ -259,7 +267,8 @@ async def test_drain_moves_what_a_crash_left_and_ends(place: Place, stores: Loca
 
 async def test_drain_gives_up_in_time_while_another_owns_the_shards(place: Place, stores: LocalStores) -> None:
     await place.prepare()
-    sidecar = place.sidecar()
+    # It renews every twenty seconds, so that within this test it neither lapses nor gives half of its shards away.
+    sidecar = place.sidecar(AGENTMEMORY_LEASE="60")
     sidecar.start()
     try:
         await wait_until_ready(sidecar)
@@ -286,3 +295,19 @@ async def test_drain_leaves_what_it_moves_in_the_embedding_queue(place: Place, s
     queued = await connection.fetchval(f'SELECT count(*) FROM "{place.keys.schema}".embedding_queue')
     await connection.close()
     assert queued == 1
+
+
+async def test_drain_waits_for_a_store_that_is_down(place: Place, stores: LocalStores) -> None:
+    await place.prepare()
+    await stores.valkey.stop()
+    try:
+        draining = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "agentmemory_sidecar", "drain", env=place.environment, stderr=asyncio.subprocess.PIPE
+        )
+        assert draining.stderr is not None
+        while b"drain waits: redis" not in (line := await draining.stderr.readline()):
+            assert line, "it ended"
+    finally:
+        await stores.valkey.start()
+    await draining.stderr.read()
+    assert await draining.wait() == 0
