@@ -308,7 +308,11 @@ async def test_stopping_is_bounded_when_a_store_hangs_and_loses_nothing(
         await sidecar.wait_until_ready()
         await sidecar.turn("a", "kept")
         async with paused(stores.postgres), asyncio.timeout(30):
-            await sidecar.sidecar.stop()
+            stopping = asyncio.create_task(sidecar.sidecar.stop())
+            while not sidecar.memory.ended_workers():
+                await asyncio.sleep(0.01)
+            assert (await sidecar.ops("/healthz")).status == 200
+            await stopping
     assert await stored(stores, settings) == 0
     async with Running(config) as sidecar:
         await sidecar.wait_until_ready()

@@ -130,6 +130,7 @@ async def test_prepare_makes_what_is_missing_and_nothing_twice(place: Place, sto
     async with admin_redis(stores) as admin:
         rules = await admin.acl_getuser(login.username)
         saved = await admin.acl_list()
+        await admin.execute_command("ACL", "SETUSER", login.username, "~foreign:*", "+flushall", ">another")
     second = await place.prepare()
     assert second.returncode == 0, second.stderr
     assert {path.name: path.read_bytes() for path in place.credentials.directory.iterdir()} == made
