@@ -41,7 +41,7 @@ class CommandTap(Redis):
     def __init__(self) -> None:
         self.sent: list[bytes] = []
         self.script: Script | None = None
-        self._info = ServerInfo(_RUN, "valkey", "8.0", "noeviction", True, 0, 0)
+        self._info = ServerInfo(_RUN, "master", "valkey", "8.0", "noeviction", True, 0, 0)
 
     async def connection(self) -> Connection:
         """One that was never made, to a server that takes turns."""

@@ -37,8 +37,7 @@ class EventRow(msgspec.Struct, frozen=True):
     @property
     def is_embeddable(self) -> bool:
         """Whether there is any text to search."""
-        text = self.event.content
-        return bool((text or searchable_text(text, raw_or_none(self.event.payload))).strip())
+        return bool(searchable_text(self.event.content, raw_or_none(self.event.payload)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import asyncpg
-
 from agentmemory_engine.batches import (
     EventRow,
     batch_limit,
@@ -30,7 +28,7 @@ from agentmemory_engine.journal import Batch, Journal, JournalEntry, Probe
 from agentmemory_engine.keys import digest_agent, event_id
 from agentmemory_engine.observer import Observer
 from agentmemory_engine.positions import START, Entry
-from agentmemory_engine.postgres import Postgres, Session
+from agentmemory_engine.postgres import POISON, Postgres, Session
 from agentmemory_engine.progress import Progress
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Opener, Owned, Ownership, lock_shard
@@ -40,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 _AT_ONCE = 2
 """Shards consolidated at the same time: some of the few connections to Postgres stay free for reads."""
-POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
-"""SQLSTATE classes 22, 23 and 54: what Postgres refuses for the event's own sake."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +206,8 @@ class Consolidator:
         self._tick = min(0.25, max(0.02, settings.max_delay / 10))
         self._progress = progress
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._deadline = 0.0
+        self._pending_since: dict[int, float] = {}
         self.last_success: float | None = None
         """When a round last went through all owned shards without a failure (seconds since 1970)."""
 
@@ -228,6 +226,22 @@ class Consolidator:
 
     async def run(self) -> None:
         """Work until cancelled. A store that is down is waited for, with a growing pause."""
+        heartbeat = asyncio.create_task(self._keep_alive(), name="leases")
+        try:
+            await self._work()
+        finally:
+            heartbeat.cancel()
+            await asyncio.gather(heartbeat, return_exceptions=True)
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.lease / 3)
+            try:
+                await self._ownership.keep_alive()
+            except Unavailable as error:
+                logger.debug("the leases are not renewed: %s", error)
+
+    async def _work(self) -> None:
         renewed = 0.0
         pause = self._tick
         while True:
@@ -236,9 +250,11 @@ class Consolidator:
                     await self._journal.refresh()
                     await self._ownership.renew()
                     renewed = time.monotonic()
-                await self.round()
-                self.last_success = time.time()
-                pause = self._tick
+                if await self.round():
+                    self.last_success = time.time()
+                    pause = self._tick
+                else:
+                    pause = min(pause * 2, 2.0)
             except Unavailable as error:
                 self._observer.failed("consolidation")
                 logger.warning("consolidation waits: %s", error)
@@ -257,9 +273,10 @@ class Consolidator:
         except TimeoutError:
             return
 
-    async def round(self) -> None:
-        """Look at every owned shard once. Raises StoreUnavailable."""
+    async def round(self) -> bool:
+        """Look at every owned shard once; whether we failed on none by our own fault. Raises StoreUnavailable."""
         owned = list(self._ownership.owned.values())
+        self._deadline = time.monotonic() + max(self._settings.lease / 3, self._tick)
         probes = await asyncio.gather(*(self._journal.probe(one.shard) for one in owned))
         results = await asyncio.gather(
             *(self._tend(one, probe) for one, probe in zip(owned, probes, strict=True)), return_exceptions=True
@@ -267,16 +284,17 @@ class Consolidator:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+        return all(results)
 
-    async def _tend(self, owned: Owned, probe: Probe) -> None:
+    async def _tend(self, owned: Owned, probe: Probe) -> bool:
         """Do what one shard needs. One that we fail on is taken anew, which counts as an attempt at its head."""
-        hurried = owned.shard in self._hurried
-        self._hurried.discard(owned.shard)
+        waited = self._waited(owned.shard, probe)
         try:
             async with self._turns:
                 if needs_opening(owned, probe):
                     await self._open(owned)
-                elif probe.pending and (hurried or is_due(probe, self._settings, time.time())):
+                elif owned.shard in self._hurried or is_due(probe, self._settings, waited):
+                    self._hurried.discard(owned.shard)
                     await self._consolidate(owned)
         except Unavailable:
             raise
@@ -284,6 +302,15 @@ class Consolidator:
             self._observer.failed("consolidation")
             logger.exception("consolidation of shard %d failed; its journal keeps what is pending", owned.shard)
             self._ownership.forget(owned.shard)
+            return False
+        return True
+
+    def _waited(self, shard: int, probe: Probe) -> float:
+        """Seconds for which we have seen something pending, whatever any clock on the wall says."""
+        if not probe.pending:
+            self._pending_since.pop(shard, None)
+            return 0.0
+        return time.monotonic() - self._pending_since.setdefault(shard, time.monotonic())
 
     async def _open(self, owned: Owned) -> None:
         opened = await self._opener.open(owned)
@@ -294,10 +321,11 @@ class Consolidator:
             self._observer.opened()
 
     async def _consolidate(self, owned: Owned) -> None:
-        """Move batches until nothing is left, or it is time to renew the leases."""
-        deadline = time.monotonic() + self._settings.lease / 3
-        while time.monotonic() < deadline:
-            if not await self.move_batch(owned):
+        """Move batches until nothing is left, or this round has gone on for long enough."""
+        while True:
+            self._pending_since.pop(owned.shard, None)
+            more = await self.move_batch(owned)
+            if not more or time.monotonic() > self._deadline:
                 return
             owned = self._ownership.owned[owned.shard]
 
@@ -311,11 +339,12 @@ class Consolidator:
         deadly = is_deadly(size, batch.attempts)
         limit = batch_limit(size, batch.attempts)
         batch = replace(batch, entries=batch.entries[:limit], more=batch.more or len(batch.entries) > limit)
-        agents = sorted({entry.agent for entry in batch.entries})
+        agents = list(dict.fromkeys(entry.agent for entry in batch.entries))
         read = await self._journal.documents(owned.shard, agents, opening=owned.opening)
         if read is None:
             return False
-        trimmed, documents = read
+        trimmed, documents, known = read
+        batch = batch.of_agents(set(agents[:known]))
         try:
             written = await self._writer.write(owned, batch, documents, trimmed, deadly=deadly)
         except BehindJournal:
@@ -371,11 +400,11 @@ class Consolidator:
 
     async def stop(self) -> None:
         """Flush, and give the shards back; what cannot be flushed stays in the journal."""
-        try:
-            await self.flush()
-            await self._ownership.release()
-        except Unavailable as error:
-            logger.warning("stopping with a store down; the journal keeps what is pending: %s", error)
+        for part in (self.flush, self._ownership.release):
+            try:
+                await part()
+            except Unavailable as error:
+                logger.warning("stopping with a store down; the journal keeps what is pending: %s", error)
 
 
 def needs_opening(owned: Owned, probe: Probe) -> bool:
@@ -386,6 +415,8 @@ def needs_opening(owned: Owned, probe: Probe) -> bool:
     return probe.trimmed is not None and probe.trimmed > max(owned.durable, START)
 
 
-def is_due(probe: Probe, settings: Settings, now: float) -> bool:
-    """Whether a batch is full, or its first entry has waited long enough."""
-    return probe.pending >= settings.batch_size or probe.lag(now) >= settings.max_delay
+def is_due(probe: Probe, settings: Settings, waited: float) -> bool:
+    """Whether a batch is full, or its first entry has waited long enough: by its age, or as its owner has seen it."""
+    if not probe.pending:
+        return False
+    return probe.pending >= settings.batch_size or max(probe.lag, waited) >= settings.max_delay

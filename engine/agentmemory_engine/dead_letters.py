@@ -10,10 +10,10 @@ import msgspec
 
 from agentmemory_engine.answers import DeadLetter
 from agentmemory_engine.batches import EventRow, event_columns, sessions_of
-from agentmemory_engine.consolidation import POISON
 from agentmemory_engine.errors import InvalidInput, NoDeadLetter
+from agentmemory_engine.keys import event_id
 from agentmemory_engine.positions import Entry, Position
-from agentmemory_engine.postgres import Postgres, Session
+from agentmemory_engine.postgres import POISON, Postgres, Session
 from agentmemory_engine.turns import Event
 
 
@@ -50,9 +50,9 @@ class DeadLetters:
 
     async def _insert(self, session: Session, row: Any) -> None:
         query = self._postgres.query
-        event_row = _event_row(row)
-        await session.fetchval(query("insert_events"), *event_columns([event_row]), row["shard"], self._embed)
-        for one in sessions_of([event_row]):
+        events = _event_rows(row)
+        await session.fetchval(query("insert_events"), *event_columns(events), row["shard"], self._embed)
+        for one in sessions_of(events):
             await session.execute(query("upsert_sessions"), [one.agent], [one.session], [one.first_at], [one.last_at])
 
 
@@ -69,20 +69,21 @@ def _letter(row: Any) -> DeadLetter:
     )
 
 
-def _event_row(row: Any) -> EventRow:
-    """The event in a dead letter. Raises InvalidInput when `raw` is not one event (it crashed the worker)."""
+def _event_rows(row: Any) -> list[EventRow]:
+    """The event in a dead letter; or the events of a whole turn, which is kept as it was when it crashed the worker.
+
+    Raises InvalidInput.
+    """
+    raw: bytes = row["raw"]
     try:
-        event = msgspec.json.decode(row["raw"], type=Event)
+        events = msgspec.json.decode(raw if raw.startswith(b"[") else b"[" + raw + b"]", type=list[Event])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"Its JSON is not one event, and it stays a dead letter: {error}.") from None
-    return EventRow(
-        agent=row["agent_id"],
-        id=row["id"],
-        entry=Entry(row["opening"], row["sequence"]),
-        index=row["index"],
-        at=event.at or row["accepted_at"],
-        accepted_at=row["accepted_at"],
-        fingerprint=row["fingerprint"],
-        session=row["session_id"],
-        event=event,
-    )
+        raise InvalidInput(f"Its JSON is no event, and it stays a dead letter: {error}.") from None
+    return [
+        EventRow(
+            row["agent_id"], row["id"] if number == 0 else event_id(row["agent_id"], row["id"].bytes, number),
+            Entry(row["opening"], row["sequence"]), row["index"] + number, event.at or row["accepted_at"],
+            row["accepted_at"], row["fingerprint"], row["session_id"], event,
+        )
+        for number, event in enumerate(events)
+    ]  # fmt: skip

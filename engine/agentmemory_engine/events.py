@@ -23,7 +23,8 @@ from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import MESSAGE, Event
 
 UNFLUSHED = "unflushed"
-_FOLLOWED_AGENTS = 64
+_LAST_INDEX = 32_767
+_HELD_EVENTS = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,11 @@ class Filter:
     since: datetime | None = None
     until: datetime | None = None
     metadata: bytes | None = None
+
+    def parameters(self) -> tuple[Any, ...]:
+        """As the statements take them: since, until, types, session, role, metadata."""
+        metadata = None if self.metadata is None else self.metadata.decode()
+        return self.since, self.until, self.types, self.session, self.role, metadata
 
     def matches(self, event: StoredEvent) -> bool:
         """Whether the event passes, as the same conditions in SQL would have it."""
@@ -82,7 +88,7 @@ class TimelineQuery:
 def parse_cursor(text: str) -> tuple[Position, int]:
     """The place a page ended at. Raises InvalidInput."""
     position, _, index = text.partition(":")
-    if not index.isascii() or not index.isdigit() or len(index) > 5:
+    if not index.isascii() or not index.isdigit() or int(index[:6]) > _LAST_INDEX:
         raise InvalidInput("The cursor is not one that a page gave; use it as it was, or leave it out to begin anew.")
     return Position.parse(position), int(index)
 
@@ -163,21 +169,33 @@ class _Followed:
     """How far one shard's stream was read, and what it holds of the agents that were asked for."""
 
     opening: int = -1
+    first: Entry | None = None
     following: Entry = START
     agents: OrderedDict[str, list[StoredEvent]] = field(default_factory=OrderedDict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def restart(self) -> None:
-        self.following = START
-        for agent in self.agents:
-            self.agents[agent] = []
+    def restart(self, opening: int) -> None:
+        self.opening, self.first, self.following = opening, None, START
+        self.agents.clear()
 
     def take(self, shard: int, entries: list[JournalEntry]) -> None:
         for entry in entries:
             followed = self.agents.get(entry.agent)
             if followed is not None:
-                followed.extend(event_of_row(shard, row) for row in rows_of(entry))
+                followed += (event_of_row(shard, row) for row in rows_of(entry))
             self.following = entry.entry.next()
+
+    def drop_trimmed(self, first: Entry | None) -> None:
+        if first == self.first:
+            return
+        self.first = first
+        for agent, events in self.agents.items():
+            self.agents[agent] = [event for event in events if first is not None and event.position.entry >= first]
+
+    def forget_oldest(self) -> None:
+        """Let go of the agents that were not asked for the longest, where much is held; the last one stays."""
+        while len(self.agents) > 1 and sum(map(len, self.agents.values())) > _HELD_EVENTS:
+            self.agents.popitem(last=False)
 
 
 class Tail:
@@ -193,29 +211,40 @@ class Tail:
         shard = self._settings.shard_of(agent)
         followed = self._shards.setdefault(shard, _Followed())
         async with followed.lock:
-            if agent not in followed.agents:
-                followed.agents[agent] = []
-                followed.restart()
-                if len(followed.agents) > _FOLLOWED_AGENTS:
-                    followed.agents.popitem(last=False)
+            while True:
+                await self._catch_up(shard, followed)
+                if agent in followed.agents or await self._follow(shard, followed, agent):
+                    break
             followed.agents.move_to_end(agent)
-            first = await self._catch_up(shard, followed)
-            events = followed.agents[agent]
-            kept = [event for event in events if first is not None and event.position.entry >= first]
-            followed.agents[agent] = kept
-            return list(kept)
+            followed.forget_oldest()
+            return list(followed.agents[agent])
 
-    async def _catch_up(self, shard: int, followed: _Followed) -> Entry | None:
+    async def _catch_up(self, shard: int, followed: _Followed) -> None:
+        """Read what is new."""
         while True:
             page = await self._journal.tail(shard, start=followed.following)
             if page.opening != followed.opening:
-                followed.opening = page.opening
-                if followed.following != START:
-                    followed.restart()
+                followed.restart(page.opening)
+                page = await self._journal.tail(shard, start=START)
+                if page.opening != followed.opening:
                     continue
             followed.take(shard, page.entries)
             if not page.more:
-                return page.first
+                followed.drop_trimmed(page.first)
+                return
+
+    async def _follow(self, shard: int, followed: _Followed, agent: str) -> bool:
+        """Read what an agent that was not followed yet has before that. False when another opening has begun."""
+        alone = _Followed(followed.opening, agents=OrderedDict({agent: []}))
+        more = followed.first is not None
+        while more and alone.following < followed.following:
+            page = await self._journal.tail(shard, start=alone.following)
+            if page.opening != followed.opening:
+                return False
+            alone.take(shard, [entry for entry in page.entries if entry.entry < followed.following])
+            more = page.more and page.entries[-1].entry < followed.following
+        followed.agents[agent] = alone.agents[agent]
+        return True
 
 
 class Events:
@@ -241,10 +270,8 @@ class Events:
             tail, degraded = [], [UNFLUSHED]
         place = (*after[0].entry, after[1]) if after else (None, None, None)
         conditions = query.filter
-        records = await self._postgres.fetch(
-            "timeline_backwards" if descending else "timeline", agent, *place, conditions.since, conditions.until,
-            conditions.types, conditions.session, conditions.role, _text(conditions.metadata), query.limit + 1,
-        )  # fmt: skip
+        statement = "timeline_backwards" if descending else "timeline"
+        records = await self._postgres.ask(statement, agent, *place, *conditions.parameters(), query.limit + 1)
         shard = self._settings.shard_of(agent)
         stored = [event_of_record(shard, record) for record in records]
         wanted = [
@@ -265,7 +292,9 @@ class Events:
             elements = await self._journal.read_key(
                 shard, "LRANGE", self._settings.keys.window(shard, agent), -limit, -1
             )
-            window = [event_of_window(shard, agent, element) for element in elements]
+            # A turn that was sent again after its key was forgotten stands there twice.
+            found = [event_of_window(shard, agent, element) for element in elements]
+            window = list({event.id: event for event in reversed(found)}.values())[::-1]
         except (StoreUnavailable, ShardClosed):
             window = []
         if len(window) >= limit:
@@ -278,10 +307,6 @@ class Events:
                 raise
             return Page(window, None, ["older"])
         return Page(page.events[::-1], None, page.degraded)
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()
 
 
 def _is_past(event: StoredEvent, place: tuple[Position, int] | None, *, descending: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -26,6 +26,7 @@ NEVER = "0-0"
 _TAIL_ENTRIES = 500
 _BATCH_BYTES = 4 << 20
 """Of events, after which a batch or page takes no more: turns can be large."""
+_DOCUMENT_BYTES = 16 << 20
 _RETRY_FOR = 1.5
 """Seconds; an opening takes some tens of milliseconds."""
 
@@ -77,21 +78,20 @@ def parse_entry(raw: Any) -> JournalEntry:
 
 @dataclass(frozen=True)
 class Probe:
-    """A shard as Redis has it. `mark` is (run, opening) while it is open; `oldest_ms` is of the first pending entry."""
+    """A shard as Redis has it. `mark` is (run, opening) while it is open.
+
+    `lag` is the age of the first pending entry in seconds, by the clock of Redis; 0 when nothing is pending.
+    """
 
     mark: tuple[bytes, int] | None
     trimmed: Entry | None
     pending: int
-    oldest_ms: int | None
+    lag: float
     run_id: bytes
 
     @property
     def open(self) -> bool:
         return self.mark is not None and self.mark[0] == self.run_id
-
-    def lag(self, now: float) -> float:
-        """Seconds since the first pending entry was accepted; 0 when nothing is pending."""
-        return 0.0 if self.oldest_ms is None else max(0.0, now - self.oldest_ms / 1000)
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,11 @@ class Batch:
     entries: list[JournalEntry]
     attempts: int
     more: bool
+
+    def of_agents(self, agents: set[str]) -> Batch:
+        """As much of its beginning as concerns only these agents."""
+        count = next((n for n, entry in enumerate(self.entries) if entry.agent not in agents), len(self.entries))
+        return replace(self, entries=self.entries[:count], more=self.more or count < len(self.entries))
 
 
 class TailPage(NamedTuple):
@@ -183,13 +188,13 @@ class Journal:
         ]
 
     def _turn_args(self, turn: Submission, digest: bytes, run_id: bytes) -> list[bytes | str | int]:
-        accepted_ms = time.time_ns() // 1_000_000
+        settings, change = self._settings, turn.change
         args: list[bytes | str | int] = [
-            run_id, turn.agent, digest.hex(), turn.fingerprint.hex(), turn.change.expected, turn.change.kind,
-            turn.change.body, accepted_ms, turn.session or "", turn.events,
-            int(self._settings.idempotency_window * 1000), self._settings.recent_messages, turn.count,
+            run_id, turn.agent, digest.hex(), turn.fingerprint.hex(), change.expected, change.kind, change.body,
+            turn.session or "", turn.events, int(settings.idempotency_window * 1000), settings.recent_messages,
+            turn.count,
         ]  # fmt: skip
-        about = f"{accepted_ms} {digest.hex()} ".encode() + msgspec.json.encode(turn.session) + b"\n"
+        about = f"{digest.hex()} ".encode() + msgspec.json.encode(turn.session) + b"\n"
         for index, text in turn.window[-self._settings.recent_messages :]:
             args += (index, about + text)
         return args
@@ -229,14 +234,14 @@ class Journal:
     async def probe(self, shard: int) -> Probe:
         """What is pending, and under which opening. Raises StoreUnavailable."""
         connection = await self._redis.connection()
-        run, opening, trimmed, pending, oldest = await self._redis.run_on(
+        run, opening, trimmed, pending, age = await self._redis.run_on(
             connection, load_script("probe"), [self._keys.state(shard), self._keys.journal(shard)], []
         )
         return Probe(
             mark=(run, int(opening)) if run else None,
             trimmed=Entry.parse(trimmed) if trimmed else None,
             pending=pending,
-            oldest_ms=int(oldest) if oldest else None,
+            lag=max(0, age) / 1000,
             run_id=run_id_of(connection),
         )
 
@@ -276,15 +281,19 @@ class Journal:
 
     async def documents(
         self, shard: int, agents: Sequence[str], *, opening: int
-    ) -> tuple[Entry | None, dict[str, bytes]] | None:
-        """How far was trimmed, and the stored documents of these agents; None under another opening."""
+    ) -> tuple[Entry | None, dict[str, bytes], int] | None:
+        """How far was trimmed, the stored documents of the first of these agents, and of how many; None under another
+        opening. Documents can be large: no more are read than fit into a batch, and of one agent at least.
+        """
         connection = await self._redis.connection()
         keys = [self._keys.state(shard), *(self._keys.document(shard, agent) for agent in agents)]
-        reply = await self._redis.run_on(connection, load_script("documents"), keys, [run_id_of(connection), opening])
+        args: list[bytes | int] = [run_id_of(connection), opening, _DOCUMENT_BYTES]
+        reply = await self._redis.run_on(connection, load_script("documents"), keys, args)
         if reply[0] == b"closed":
             return None
-        found = zip(agents, reply[2:], strict=False)
-        return Entry.parse(reply[1]) if reply[1] else None, {agent: body for agent, body in found if body is not None}
+        found = dict(zip(agents, reply[2:], strict=False))
+        trimmed = Entry.parse(reply[1]) if reply[1] else None
+        return trimmed, {agent: body for agent, body in found.items() if body is not None}, len(found)
 
     async def settle(
         self, shard: int, *, opening: int, durable: Entry, leases: Sequence[tuple[str, Entry | None, int]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import replace
 from typing import Self
@@ -28,9 +29,8 @@ from agentmemory_engine.errors import (
     DocumentExpired,
     InvalidInput,
     NoDocument,
-    RecallUnavailable,
-    ShardClosed,
     StoreUnavailable,
+    Unavailable,
     VersionConflict,
 )
 from agentmemory_engine.events import Events, Tail, TimelineQuery
@@ -124,18 +124,33 @@ class Memory:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._work:
                 await self.consolidator.stop()
+                await self._release_claims()
         finally:
             await self._embedder.close()
             await self._redis.close()
             await self._postgres.close()
+
+    async def _release_claims(self) -> None:
+        if self._embedder.enabled:
+            with contextlib.suppress(Unavailable):
+                await self._vectors.release()
 
     def ended_workers(self) -> list[str]:
         """The workers that have ended, by name: none does while the memory is open, unless something is very wrong."""
         return [task.get_name() for task in self._tasks if task.done()]
 
     async def _verify_redis(self, connection: Connection) -> None:
-        """Refuse a Redis that belongs to another AgentMemory."""
-        await check_identity(connection, self.settings.keys.identity, await self.identity())
+        """Refuse a Redis that belongs to another AgentMemory.
+
+        While Postgres is down, one that has been given an identity is taken for ours, so that what it holds is served;
+        it is compared as soon as Postgres can be asked.
+        """
+        key = self.settings.keys.identity
+        try:
+            await check_identity(connection, key, await self.identity())
+        except StoreUnavailable:
+            if self._identity is not None or not self._redis.value(await connection.send("EXISTS", key)):
+                raise
 
     async def identity(self) -> str:
         """The id in the identity record; the first call checks the schema. Raises SchemaMismatch, ForeignStore."""
@@ -192,9 +207,13 @@ class Memory:
         """An agent's context within a budget; `degraded` names what cannot be had. Raises when both stores are down."""
         check_agent(agent)
         degraded: list[str] = []
-        document, cold_start = await self._wake(agent, query, degraded)
-        recent = await self._recent_or_nothing(agent, degraded)
-        recalled = await self._recalled_or_nothing(agent, query, degraded)
+        (document, cold_start), recent, recalled = await asyncio.gather(
+            self._wake(agent, query, degraded),
+            self._recent_or_nothing(agent, degraded),
+            self._recalled_or_nothing(agent, query, degraded),
+        )
+        if {"working_memory", "recent"} <= set(degraded):
+            raise StoreUnavailable("redis and postgres", "neither answers; there is nothing to wake up with.")
         if cold_start == "new-agent" and recent.events:
             cold_start = None
         context = assemble(document.body if document else None, recent.events, recalled.hits, query.tokens)
@@ -218,10 +237,12 @@ class Memory:
         except NoDocument:
             return None, "new-agent"
         except DocumentExpired:
-            if not query.restore:
+            try:
+                return await self._restore(agent) if query.restore else None, "expired"
+            except Unavailable:
+                degraded.append("working_memory")
                 return None, "expired"
-            return await self._restore(agent), "expired"
-        except (StoreUnavailable, ShardClosed):
+        except Unavailable:
             degraded.append("working_memory")
             return None, "unreadable"
 
@@ -234,15 +255,13 @@ class Memory:
         try:
             receipt = await self.record(agent, Turn(working_memory=change), if_match=ABSENT)
         except VersionConflict:
-            return await self._working.read(agent)
+            return await self._working.current(agent)
         return replace(last, version=receipt.position)
 
     async def _recent_or_nothing(self, agent: str, degraded: list[str]) -> Page:
         try:
             page = await self._events.recent(agent, self.settings.recent_messages)
-        except StoreUnavailable:
-            if "working_memory" in degraded:
-                raise
+        except Unavailable:
             degraded.append("recent")
             return Page([], None)
         degraded += page.degraded
@@ -253,7 +272,7 @@ class Memory:
             return Recalled([])
         try:
             return await self._recall.search(agent, RecallQuery(query=query.query, k=query.k))
-        except (StoreUnavailable, RecallUnavailable):
+        except Unavailable:
             degraded.append("recalled")
             return Recalled([])
 

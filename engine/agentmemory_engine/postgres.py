@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from agentmemory_engine.errors import SchemaMismatch, StoreUnavailable
+from agentmemory_engine.errors import InvalidInput, SchemaMismatch, StoreUnavailable
 from agentmemory_engine.redis import Credentials
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ UNAVAILABLE = (
 )
 """What is the store's own trouble, not the statement's: it is retried."""
 
+POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+"""SQLSTATE classes 22, 23 and 54: what Postgres refuses for the sake of a value it was given."""
+
 OTHER_SCHEMA = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,
@@ -44,6 +47,12 @@ OTHER_SCHEMA = (
     asyncpg.InsufficientPrivilegeError,
 )
 """What says that the schema is gone, or is not the one that the statements were written for."""
+
+
+_TRANSACTION = """
+SET LOCAL synchronous_commit = on;
+SET LOCAL idle_in_transaction_session_timeout = '15s';
+"""
 
 
 def identifier(name: str) -> str:
@@ -146,28 +155,47 @@ class Postgres:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
-        """A connection. Raises StoreUnavailable, also for what goes wrong with the connection inside the block."""
+        """A connection. Whatever Postgres refuses inside the block is StoreUnavailable, SchemaMismatch or POISON."""
         if self._pool is None:
             raise StoreUnavailable("postgres", "this memory is not open")
         try:
             async with self._pool.acquire(timeout=self._timeout) as connection:
-                yield connection
+                try:
+                    yield connection
+                except (asyncpg.ReadOnlySQLTransactionError, TimeoutError):
+                    # It leads to a demoted primary, or to nobody: the next one is made anew.
+                    connection.terminate()
+                    raise
         except UNAVAILABLE as error:
             raise StoreUnavailable("postgres", f"{type(error).__name__}: {error}"[:300]) from error
         except OTHER_SCHEMA as error:
             raise SchemaMismatch(f"{error}; the schema is made by the operator, or by `prepare`.") from error
+        except POISON:
+            raise
+        except (asyncpg.PostgresError, asyncpg.InternalClientError) as error:
+            raise StoreUnavailable("postgres", f"{type(error).__name__}: {error}"[:300]) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
-        """A connection in a transaction that commits durably. Raises StoreUnavailable."""
+        """A connection in a transaction that commits durably, and that Postgres ends when we vanish in its middle.
+
+        Raises StoreUnavailable.
+        """
         async with self.session() as connection, connection.transaction():
-            await connection.execute("SET LOCAL synchronous_commit = on")
+            await connection.execute(_TRANSACTION)
             yield connection
 
     async def fetch(self, name: str, *args: Any) -> list[asyncpg.Record]:
         """The rows of a named query. Raises StoreUnavailable."""
         async with self.session() as connection:
             return await connection.fetch(self.query(name), *args)
+
+    async def ask(self, name: str, *args: Any) -> list[asyncpg.Record]:
+        """As `fetch`, where the arguments are a caller's own. Raises InvalidInput for one that Postgres cannot hold."""
+        try:
+            return await self.fetch(name, *args)
+        except asyncpg.DataError as error:
+            raise InvalidInput(f"A value in the request cannot be compared: {error}.") from None
 
     async def fetchrow(self, name: str, *args: Any) -> asyncpg.Record | None:
         """The first row of a named query. Raises StoreUnavailable."""

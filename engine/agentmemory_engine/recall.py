@@ -46,13 +46,23 @@ class Recall:
         `not_yet_searchable` counts acknowledged events that have no vector yet. Raises InvalidInput, RecallUnavailable,
         StoreUnavailable.
         """
-        vector, unflushed = await asyncio.gather(self._vector(query), self._unflushed(agent))
-        hits, waiting = await asyncio.gather(
-            self._nearest(agent, query, vector), self._postgres.fetchrow("not_yet_embedded", agent)
-        )
-        assert waiting is not None
+        vector, (unflushed, unembedded) = await asyncio.gather(self._vector(query), self._not_yet(agent))
+        hits = await self._nearest(agent, query, vector)
         degraded = [UNFLUSHED] if unflushed is None else []
-        return Recalled(hits, degraded=degraded, not_yet_searchable=waiting["events"] + (unflushed or 0))
+        return Recalled(hits, degraded=degraded, not_yet_searchable=unembedded + (unflushed or 0))
+
+    async def _not_yet(self, agent: str) -> tuple[int | None, int]:
+        """How many events are in the journal (None: cannot be asked) and how many wait for a vector.
+
+        Asked in the order in which events move, and before the search, so that one on its way is counted or found.
+        """
+        try:
+            unflushed = len(await self._tail.pending(agent))
+        except (StoreUnavailable, ShardClosed):
+            unflushed = None
+        waiting = await self._postgres.fetchrow("not_yet_embedded", agent)
+        assert waiting is not None
+        return unflushed, waiting["events"]
 
     async def _vector(self, query: RecallQuery) -> Vector:
         if not self._embedder.enabled:
@@ -84,36 +94,24 @@ class Recall:
         except ValueError as error:
             raise InvalidInput(f"`vector` cannot be compared: {error}.") from None
 
-    async def _unflushed(self, agent: str) -> int | None:
-        """How many events are still in the journal; None when that cannot be asked."""
-        try:
-            return len(await self._tail.pending(agent))
-        except (StoreUnavailable, ShardClosed):
-            return None
-
     async def _nearest(self, agent: str, query: RecallQuery, vector: Vector) -> list[Hit]:
-        """The best k events; as a long one has several vectors, more rows are read until k events are among them."""
+        """The best k events; as a long one has several vectors, more are looked at until k events are among them."""
         wanted = query.k + 8
         while True:
-            rows = await self._rows(agent, query.filter, vector, wanted)
-            hits: dict[str, Hit] = {}
-            shard = self._settings.shard_of(agent)
-            for row in rows:
-                score = max(0.0, min(1.0, 1.0 - row["distance"]))
-                event = event_of_record(shard, row)
-                hits.setdefault(str(event.id), Hit(event, score, {"semantic": score}))
-            if len(hits) >= query.k or len(rows) < wanted:
-                return [hit for hit in hits.values() if hit.score >= query.min_score][: query.k]
+            rows = await self._rows(agent, query, vector, wanted)
+            if len(rows) == query.k or not rows or rows[0]["compared"] < wanted:
+                break
             wanted *= 4
+        shard = self._settings.shard_of(agent)
+        hits = []
+        for row in rows:
+            score = max(0.0, min(1.0, 1.0 - row["distance"]))
+            hits.append(Hit(event_of_record(shard, row), score, {"semantic": score}))
+        return [hit for hit in hits if hit.score >= query.min_score]
 
-    async def _rows(self, agent: str, conditions: Filter, vector: Vector, limit: int) -> list[Any]:
-        model = await self._vectors.model()
+    async def _rows(self, agent: str, query: RecallQuery, vector: Vector, wanted: int) -> list[Any]:
+        given = (agent, await self._vectors.model(), vector, wanted, query.k)
+        conditions = query.filter
         if conditions == Filter():
-            return list(await self._postgres.fetch("recall", agent, model, vector, limit))
-        metadata = conditions.metadata.decode() if conditions.metadata is not None else None
-        return list(
-            await self._postgres.fetch(
-                "recall_filtered", agent, model, vector, limit, conditions.since, conditions.until, conditions.types,
-                conditions.session, metadata,
-            )
-        )  # fmt: skip
+            return list(await self._postgres.fetch("recall", *given))
+        return list(await self._postgres.ask("recall_filtered", *given, *conditions.parameters()))

@@ -61,6 +61,8 @@ class ServerInfo:
     """What a connection learnt of its server when it was made."""
 
     run_id: bytes
+    """Of the process and of the history it writes: a replica that is promoted begins another history."""
+    role: str
     flavour: str
     version: str
     eviction_policy: str
@@ -74,7 +76,8 @@ def parse_info(text: str) -> ServerInfo:
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     flavour = "valkey" if "valkey_version" in fields else "redis"
     return ServerInfo(
-        run_id=fields["run_id"].encode(),
+        run_id=f"{fields['run_id']}.{fields.get('master_replid', '')}".encode(),
+        role=fields.get("role", ""),
         flavour=flavour,
         version=fields[f"{flavour}_version"],
         eviction_policy=fields.get("maxmemory_policy", ""),
@@ -84,8 +87,10 @@ def parse_info(text: str) -> ServerInfo:
     )
 
 
-def check_version(info: ServerInfo) -> None:
-    """Raises StoreUnavailable for a server that is too old."""
+def check_server(info: ServerInfo) -> None:
+    """Raises StoreUnavailable for a replica, or a server that is too old."""
+    if info.role != "master":
+        raise StoreUnavailable("redis", "it is a replica now; the address has to lead to the master.")
     major, minor = (int(part) for part in info.version.split(".")[:2])
     minimum = _MINIMUM[info.flavour]
     if (major, minor) < minimum:
@@ -258,7 +263,7 @@ class Redis:
             if isinstance(reply, hiredis.ReplyError):
                 raise explain_reply(reply)
         connection.info = parse_info(info.decode())
-        check_version(connection.info)
+        check_server(connection.info)
 
     async def execute(self, *args: Arg) -> Any:
         """Run one command. Raises StoreUnavailable or JournalFull."""
@@ -285,10 +290,23 @@ class Redis:
         return reply
 
     async def refresh(self) -> ServerInfo:
-        """Ask the server about itself again, so that a policy changed at run time is noticed."""
+        """Ask the server about itself again, so that what changes while it runs is noticed: its policy, its role.
+
+        Raises StoreUnavailable.
+        """
         connection = await self.connection()
-        connection.info = parse_info(self.value(await connection.send("INFO")).decode())
-        return connection.info
+        info = parse_info(self.value(await connection.send("INFO")).decode())
+        if connection.info is None or info.run_id != connection.info.run_id or info.role != "master":
+            connection.abort("it has another role or history now")
+            raise StoreUnavailable("redis", "it has become a replica, or another master; connecting anew.")
+        connection.info = info
+        try:
+            if self.verify is not None:
+                await self.verify(connection)
+        except ForeignStore:
+            connection.abort("it belongs to another memory")
+            raise
+        return info
 
     def drop(self) -> None:
         """Make the next command connect anew, with the credentials of that moment."""
@@ -318,7 +336,10 @@ async def check_identity(connection: Connection, key: str, identity: str) -> Non
 
     Raises ForeignStore.
     """
-    found = await connection.send("SET", key, identity, "NX", "GET")
+    # Only read where there is one: a full Redis refuses every SET, and must still be drained.
+    found = await connection.send("GET", key)
+    if found is None:
+        found = await connection.send("SET", key, identity, "NX", "GET")
     if isinstance(found, hiredis.ReplyError):
         raise explain_reply(found)
     if found is not None and found.decode() != identity:

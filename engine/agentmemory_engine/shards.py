@@ -59,7 +59,8 @@ class Ownership:
         """
         lease = timedelta(seconds=self._settings.lease)
         instance = self._settings.instance
-        rows = await self._postgres.fetch("renew_leases", instance, lease, list(self.owned))
+        epochs = [owned.epoch for owned in self.owned.values()]
+        rows = await self._postgres.fetch("renew_leases", instance, lease, list(self.owned), epochs)
         kept = {row["shard"]: Owned.from_row(row) for row in rows}
         sidecars = await self._postgres.fetchrow("announce_sidecar", instance, lease)
         assert sidecars is not None
@@ -72,6 +73,15 @@ class Ownership:
             kept |= {row["shard"]: Owned.from_row(row) for row in taken}
         self.owned = kept
         self.stale = False
+
+    async def keep_alive(self) -> None:
+        """Keep our leases from lapsing while a long round goes on, and be seen by the other sidecars.
+
+        Raises StoreUnavailable.
+        """
+        lease = timedelta(seconds=self._settings.lease)
+        await self._postgres.fetch("keep_leases", self._settings.instance, lease, list(self.owned))
+        await self._postgres.fetchrow("announce_sidecar", self._settings.instance, lease)
 
     async def _give_back(self, shards: Sequence[int]) -> None:
         await self._postgres.fetch("release_shards", self._settings.instance, list(shards))
@@ -198,22 +208,44 @@ class Opener:
         now = datetime.now(UTC)
         keys = [self._keys.state(owned.shard), self._keys.journal(owned.shard), self._keys.leases(owned.shard)]
         args: list[bytes | str | int] = [run_id, owned.opening, int(now.timestamp() * 1000)]
+        leases: dict[str, int] = {}
         for row in rows:
             agent = row["agent_id"]
+            leases[agent] = self._lease_of(row, now)
             keys += (self._keys.document(owned.shard, agent), self._keys.window(owned.shard, agent))
-            args += (agent, *self._restoration(row, now))
-        return bool(await self._redis.run(load_script("restore"), keys, args) >= 0)
+            tombstone = _entry(row["erased_opening"], row["erased_sequence"])
+            args += (agent, tombstone, _entry(row["opening"], row["sequence"]), leases[agent])
+        reply = await self._redis.run(load_script("restore"), keys, args)
+        if reply[0] != b"done":
+            return False
+        for wanted in reply[1:]:
+            if not await self._put_back(owned, run_id, wanted.decode(), leases[wanted.decode()]):
+                return False
+        return True
 
-    def _restoration(self, row: Any, now: datetime) -> tuple[str, str, bytes, int]:
-        """Tombstone, snapshot's version, the snapshot as stored, its lease (0: it has ended)."""
-        tombstone = "" if row["erased_opening"] is None else str(Entry(row["erased_opening"], row["erased_sequence"]))
-        if row["opening"] is None:
-            return tombstone, "", b"", 0
+    def _lease_of(self, row: Any, now: datetime) -> int:
+        """Milliseconds for which a snapshot that is put back lives; 0 when its lease has ended, or there is none."""
+        if row["active_at"] is None:
+            return 0
+        idle = (now - row["active_at"]).total_seconds()
+        return lease_milliseconds(self._settings.ttl, idle) if idle < self._settings.ttl else 0
+
+    async def _put_back(self, owned: Owned, run_id: bytes, agent: str, lease: int) -> bool:
+        """One at a time, since documents can be large. False when another opening has begun."""
+        row = await self._postgres.fetchrow("last_snapshot", agent)
+        if row is None:
+            return True
         version = Entry(row["opening"], row["sequence"])
         stored = Stored(version, row["kind"].decode(), row["writer"], row["fingerprint"], row["events"], row["body"])
-        idle = (now - row["active_at"]).total_seconds()
-        lease = lease_milliseconds(self._settings.ttl, idle) if idle < self._settings.ttl else 0
-        return tombstone, str(version), format_stored(stored), lease
+        keys = [self._keys.state(owned.shard), self._keys.leases(owned.shard), self._keys.document(owned.shard, agent)]
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        args: list[bytes | str | int] = [run_id, owned.opening, now, agent, format_stored(stored), lease]
+        return bool(await self._redis.run(load_script("put_back"), keys, args))
+
+
+def _entry(opening: int | None, sequence: int | None) -> str:
+    """The entry as a script takes it; empty where there is none."""
+    return "" if opening is None or sequence is None else str(Entry(opening, sequence))
 
 
 async def lock_shard(session: Session, postgres: Postgres, owned: Owned) -> Entry | None:

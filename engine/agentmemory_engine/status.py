@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from agentmemory_engine.answers import ShardStatus, State, Status
 from agentmemory_engine.consolidation import Consolidator
-from agentmemory_engine.errors import BarrierTimeout, PositionLost, StoreUnavailable, Unavailable
+from agentmemory_engine.errors import BarrierTimeout, PositionLost, Unavailable
 from agentmemory_engine.journal import Journal, Probe
 from agentmemory_engine.keys import digest_agent
 from agentmemory_engine.positions import START, Entry, Position
@@ -72,17 +72,16 @@ class Reporter:
         probes, found = await asyncio.gather(within(_PATIENCE, self._probes()), within(_PATIENCE, self._rows()))
         rows, counts = found or (None, None)
         degraded = [name for name, part in (("redis", probes), ("postgres", rows)) if part is None]
-        now = time.time()
         info = None if probes is None else self._redis.info
         return Status(
-            lag=None if probes is None else max((probe.lag(now) for probe in probes), default=0.0),
+            lag=None if probes is None else max((probe.lag for probe in probes), default=0.0),
             pending=None if probes is None else sum(probe.pending for probe in probes),
             dead_letters=counts["dead_letters"] if counts else None,
             unembedded=counts["unembedded"] if counts else None,
             unembeddable=counts["unembeddable"] if counts else None,
             persistence="Unknown" if info is None else "append-only file" if info.append_only else "none",
             shards=[
-                _shard_status(shard, probes[shard] if probes else None, rows[shard] if rows else None, now)
+                _shard_status(shard, probes[shard] if probes else None, rows[shard] if rows else None)
                 for shard in range(self._settings.shards)
             ],
             degraded=degraded,
@@ -98,7 +97,7 @@ class Reporter:
         try:
             rows = await self._postgres.fetch("shard_states")
             counts = await self._postgres.fetchrow("counts")
-        except StoreUnavailable:
+        except Unavailable:
             return None, None
         return {row["shard"]: row for row in rows}, counts
 
@@ -170,7 +169,7 @@ class Reporter:
         return state in accepted
 
 
-def _shard_status(shard: int, probe: Probe | None, row: Any, now: float) -> ShardStatus:
+def _shard_status(shard: int, probe: Probe | None, row: Any) -> ShardStatus:
     durable = searchable = None
     if row is not None:
         last = Entry(row["durable_opening"], row["durable_sequence"])
@@ -181,7 +180,7 @@ def _shard_status(shard: int, probe: Probe | None, row: Any, now: float) -> Shar
         open=None if probe is None else probe.open,
         opening=None if row is None else row["opening"],
         pending=None if probe is None else probe.pending,
-        lag=None if probe is None else probe.lag(now),
+        lag=None if probe is None else probe.lag,
         durable=durable,
         searchable=searchable,
         owner=None if row is None else row["owner"],

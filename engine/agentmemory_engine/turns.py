@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Annotated, Any, TypeVar
 
@@ -15,7 +15,10 @@ from agentmemory_engine.errors import InvalidInput, UnstorableText
 
 T = TypeVar("T")
 MAX_EVENTS = 1000
+MAX_DEPTH = 200
 MESSAGE = "message"
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
 _SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 
@@ -88,11 +91,23 @@ def decode(body: bytes, kind: type[T]) -> T:
     try:
         if not body.isascii():
             body.decode()
+        _check_depth(body)
         value = msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"The JSON is not what is wanted here: {error}.") from None
     check_text(body)
     return value
+
+
+def _check_depth(body: bytes) -> None:
+    """Raises InvalidInput for deep nesting, which later readers of the value (Postgres among them) would refuse."""
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", body)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise InvalidInput(f"The JSON is nested more than {MAX_DEPTH} deep.")
 
 
 def check_turn(turn: Turn) -> None:
@@ -102,11 +117,22 @@ def check_turn(turn: Turn) -> None:
     for index, event in enumerate(turn.events):
         if event.content is None and event.payload is UNSET:
             raise InvalidInput(f"events[{index}] has neither `content` nor `payload`.")
+        if event.at is not None:
+            check_moment(event.at)
         if event.metadata is not UNSET and not bytes(event.metadata).lstrip().startswith(b"{"):
             raise InvalidInput(f"events[{index}].metadata is not a JSON object.")
     change = turn.working_memory
     if change is not None and _given(change) != 1:
         raise InvalidInput("`working_memory` has exactly one of `set`, `merge`, `patch` and `delete`.")
+
+
+def check_moment(at: datetime) -> datetime:
+    """Answer the time as it is. Raises InvalidInput for one that is outside the years 1 to 9999 in UTC."""
+    try:
+        at.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInput(f"The time {at.isoformat()} is outside the years 1 to 9999 in UTC.") from None
+    return at
 
 
 def _given(change: DocumentChange) -> int:

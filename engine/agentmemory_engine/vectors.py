@@ -23,13 +23,15 @@ logger = logging.getLogger(__name__)
 
 _CLAIM = timedelta(seconds=60)
 _BATCH = 64
+_PART = 8
+"""Events that are embedded and stored at once: what is done is kept, whatever happens to the rest of the claim."""
 _DEADLY = 3
 _PROBE = "Is anyone there?"
 
 
 @dataclass(frozen=True)
 class Queued:
-    """An event of the queue; `text` is None when it has been erased meanwhile."""
+    """An event of the queue; `attempts` failed by its fault, maybe. `text` is None when it was erased meanwhile."""
 
     agent: str
     id: UUID
@@ -50,6 +52,7 @@ class Vectors:
         self._progress = progress
         self._model: int | None = None
         self._released = False
+        self._next_shard = 0
 
     async def model(self) -> int:
         """The number of the embedder's model in this schema. Raises StoreUnavailable."""
@@ -83,18 +86,14 @@ class Vectors:
     async def embed_batch(self) -> int:
         """Embed one batch of the queue; how many events left it. Raises StoreUnavailable, EmbeddingUnavailable."""
         if not self._released:
-            await self._postgres.fetch("release_claims", self._settings.instance, False)
+            await self.release()
             self._released = True
         started = time.perf_counter()
         queued = await self._claim()
         if not queued:
             return 0
         try:
-            if any(event.attempts > 1 for event in queued):
-                for event in queued:
-                    await self._embed_alone(event)
-            else:
-                await self._embed(queued)
+            await self._embed_in_parts(queued)
         except (EmbeddingUnavailable, Unembeddable) as error:
             # Claimed again, each goes alone, which tells a bad text from a bad provider.
             await self._postgres.fetch("release_claims", self._settings.instance, await self._is_well())
@@ -103,8 +102,25 @@ class Vectors:
         await self._progress.report()
         return len(queued)
 
+    async def release(self) -> None:
+        """Let others embed what we, or an earlier run of us, had claimed. Raises StoreUnavailable."""
+        await self._postgres.fetch("release_claims", self._settings.instance, False)
+
+    async def _embed_in_parts(self, queued: Sequence[Queued]) -> None:
+        if any(event.attempts for event in queued):
+            for event in queued:
+                await self._embed_alone(event)
+            return
+        for start in range(0, len(queued), _PART):
+            await self._embed(queued[start : start + _PART])
+
     async def _claim(self) -> list[Queued]:
-        rows = await self._postgres.fetch("claim_queue", _BATCH, _CLAIM, self._settings.instance)
+        rows = await self._postgres.fetch("claim_queue", _BATCH, _CLAIM, self._settings.instance, self._next_shard)
+        if not rows and self._next_shard:
+            self._next_shard = 0
+            rows = await self._postgres.fetch("claim_queue", _BATCH, _CLAIM, self._settings.instance, 0)
+        if rows:
+            self._next_shard = rows[0]["shard"] + 1
         return [
             Queued(
                 row["agent_id"],
@@ -124,9 +140,9 @@ class Vectors:
         except Unembeddable as error:
             await self._give_up(event, str(error))
         except EmbeddingUnavailable as error:
-            if event.attempts < _DEADLY or not await self._is_well():
+            if event.attempts + 1 < _DEADLY or not await self._is_well():
                 raise
-            await self._give_up(event, f"the provider failed on it {event.attempts} times: {error}")
+            await self._give_up(event, f"the provider failed on it {_DEADLY} times: {error}")
 
     async def _is_well(self) -> bool:
         """Whether the provider can embed anything at all now."""

@@ -97,6 +97,8 @@ def apply_change(body: bytes | None, change: DocumentChange) -> bytes:
 
 
 def _apply_patch(document: Any, operations: Any) -> Any:
+    if not isinstance(operations, list):
+        raise InvalidInput("A JSON Patch is an array of operations.")
     try:
         return jsonpatch.apply_patch(document, operations)
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, AttributeError) as error:
@@ -141,6 +143,13 @@ class WorkingMemory:
             "The working memory was not used for its ttl and has expired; its last snapshot is kept.",
             version=str(last.version),
         )
+
+    async def current(self, agent: str) -> Document | None:
+        """The document as it is in Redis, or None. Raises ShardClosed or StoreUnavailable."""
+        stored = await self.stored(agent)
+        if stored is None or stored.kind == DELETED:
+            return None
+        return Document(Position(self._settings.shard_of(agent), stored.version), stored.body)
 
     async def last_snapshot(self, agent: str) -> Document | None:
         """The newest snapshot, or None where there is none or the document was deleted. Raises StoreUnavailable."""

@@ -62,7 +62,6 @@ def test_fair_shares_cover_all_shards(shards: int, sidecars: int) -> None:
     assert fair_share(shards, sidecars) * max(1, sidecars) >= shards
 
 
-PROBE = Probe(mark=(b"run", 3), trimmed=None, pending=0, oldest_ms=None, run_id=b"run")
 OWNED = Owned(0, 1, 3, Entry(3, 10))
 
 
@@ -78,15 +77,16 @@ OWNED = Owned(0, 1, 3, Entry(3, 10))
     ],
 )
 def test_when_a_shard_has_to_be_opened(mark: tuple[bytes, int] | None, trimmed: Entry | None, needed: bool) -> None:
-    assert needs_opening(OWNED, Probe(mark, trimmed, 0, None, b"run")) is needed
+    assert needs_opening(OWNED, Probe(mark, trimmed, 0, 0.0, b"run")) is needed
 
 
 def test_a_batch_is_due_when_full_or_old() -> None:
     settings = Settings(namespace="n", name="n", max_delay=5.0, batch_size=10)
-    assert not is_due(Probe(None, None, 9, 100_000, b""), settings, now=104.9)
-    assert is_due(Probe(None, None, 10, 100_000, b""), settings, now=100.0)
-    assert is_due(Probe(None, None, 1, 100_000, b""), settings, now=105.0)
-    assert PROBE.lag(1e9) == 0.0
+    assert not is_due(Probe(None, None, 9, 4.9, b""), settings, waited=4.9)
+    assert is_due(Probe(None, None, 10, 0.0, b""), settings, waited=0.0)
+    assert is_due(Probe(None, None, 1, 5.0, b""), settings, waited=0.0)
+    assert is_due(Probe(None, None, 1, 0.0, b""), settings, waited=5.0), "a clock that stepped back hides no one"
+    assert not is_due(Probe(None, None, 0, 0.0, b""), settings, waited=9.0)
 
 
 @pytest.mark.parametrize(

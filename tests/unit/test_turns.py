@@ -29,6 +29,8 @@ from agentmemory_engine.turns import check_text, encode_events, fingerprint, par
         (b'{"events": [{"content": "x", "metadata": [1]}]}', "not a JSON object"),
         (b'{"events": [{"content": "x", "at": "2026-01-01T00:00:00"}]}', "timezone"),
         (b'{"events": [{"content": "x", "at": "yesterday"}]}', "RFC3339"),
+        (b'{"events": [{"content": "x", "at": "0001-01-01T00:00:00+14:00"}]}', "years 1 to 9999"),
+        (b'{"events": [{"content": "x", "at": "9999-12-31T23:59:59-12:00"}]}', "years 1 to 9999"),
         (b'{"events": [{"content": "x", "colour": "red"}]}', "unknown field `colour`"),
         (b'{"events": [{"content": "\xff"}]}', "utf-8"),
         (b'{"events": [{"content": "x", "payload": "\xff"}]}', "utf-8"),
@@ -36,7 +38,7 @@ from agentmemory_engine.turns import check_text, encode_events, fingerprint, par
         (b'{"working_memory": {}}', "exactly one"),
         (b'{"working_memory": {"set": {}, "merge": {}}}', "exactly one"),
         (b'{"events": [' + b'{"content": "x"},' * 1000 + b'{"content": "x"}]}', "length <= 1000"),
-        (b'{"events": [{"content": "x", "payload": ' + b"[" * 100_000 + b"]" * 100_000 + b"}]}", "recursion"),
+        (b'{"events": [{"content": "x", "payload": ' + b"[" * 100_000 + b"]" * 100_000 + b"}]}", "nested"),
     ],
 )
 def test_a_bad_body_is_refused_with_what_is_wrong(body: bytes, words: str) -> None:
@@ -66,6 +68,12 @@ def test_text_that_postgres_cannot_store_is_refused_wherever_it_stands(text: str
 def test_text_that_only_looks_like_it_is_taken(text: str) -> None:
     turn = parse_turn(b'{"events": [{"content": "' + text.encode() + b'"}]}')
     assert turn.events[0].content == json.loads(f'"{text}"')
+
+
+def test_brackets_inside_strings_are_no_nesting() -> None:
+    parse_turn(b'{"events": [{"content": "' + b'[{\\"' * 1000 + b'"}]}')
+    deep = b"[" * 190 + b'"]"' + b"]" * 190
+    parse_turn(b'{"events": [{"payload": ' + deep + b"}]}")
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -16,10 +17,18 @@ def searchable_text(content: str | None, payload: bytes | None) -> str:
         return content
     if payload is None:
         return ""
+    return "\n".join(_texts(_parse(payload)))
+
+
+def _parse(payload: bytes) -> Any:
+    """Its numbers may be larger than any that Python's float holds: they are no text, and are not looked at."""
     try:
-        return "\n".join(_texts(msgspec.json.decode(payload)))
-    except msgspec.DecodeError as error:
-        raise ValueError(f"the payload is not JSON: {error}") from None
+        return msgspec.json.decode(payload)
+    except msgspec.DecodeError:
+        try:
+            return json.loads(payload, parse_float=len, parse_int=len)
+        except ValueError as error:
+            raise ValueError(f"the payload is not JSON: {error}") from None
 
 
 def _texts(value: Any) -> list[str]:

@@ -1,2 +1,2 @@
-SELECT shard, opening, sequence, kind, body, taken_at FROM {schema}.working_snapshots
+SELECT shard, opening, sequence, kind, writer, fingerprint, events, body, taken_at FROM {schema}.working_snapshots
 WHERE agent_id = $1 ORDER BY opening DESC, sequence DESC LIMIT 1

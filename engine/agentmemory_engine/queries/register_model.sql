@@ -1,5 +1,7 @@
--- $1 name, $2 dimensions
+-- $1 name, $2 dimensions. Takes a number only for a name that is new.
 WITH added AS (
-    INSERT INTO {schema}.embedding_models (name, dimensions) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING RETURNING model
+    INSERT INTO {schema}.embedding_models (name, dimensions)
+    SELECT $1, $2 WHERE NOT EXISTS (SELECT FROM {schema}.embedding_models WHERE name = $1)
+    ON CONFLICT (name) DO NOTHING RETURNING model
 )
 SELECT model FROM added UNION ALL SELECT model FROM {schema}.embedding_models WHERE name = $1 LIMIT 1

@@ -1,4 +1,4 @@
 -- $1 instance: what an earlier run of it, or this one before it failed, had claimed. $2 whether the texts may be to blame.
 UPDATE {schema}.embedding_queue
-SET claimed_until = '-infinity', claimed_by = NULL, attempts = CASE WHEN $2 THEN attempts ELSE 0 END
+SET claimed_until = '-infinity', claimed_by = NULL, attempts = CASE WHEN $2 THEN attempts + 1 ELSE 0 END
 WHERE claimed_by = $1 AND unembeddable IS NULL

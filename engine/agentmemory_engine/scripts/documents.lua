@@ -1,10 +1,16 @@
 #!lua flags=no-writes
 -- The current documents of some agents, under the opening that their entries were read under.
 -- KEYS  state, documents..
--- ARGV  1 run  2 opening
--- Answers {'read', trimmed, document..} or {'closed'}
+-- ARGV  1 run  2 opening  3 bytes after which no more are read
+-- Answers {'read', trimmed, document..} or {'closed'}; fewer documents than keys when they are large
 local mark = redis.call('HMGET', KEYS[1], 'run', 'opening', 'trimmed')
 if mark[1] ~= ARGV[1] or mark[2] ~= ARGV[2] then return {'closed'} end
 local answer = {'read', mark[3] or ''}
-for i = 2, #KEYS do answer[i + 1] = redis.call('GET', KEYS[i]) end
+local bytes = 0
+for i = 2, #KEYS do
+  if bytes >= tonumber(ARGV[3]) then break end
+  local document = redis.call('GET', KEYS[i])
+  answer[i + 1] = document
+  if document then bytes = bytes + #document end
+end
 return answer

@@ -3,10 +3,10 @@
 -- well; they are dropped, and read from Postgres and the journal until they have filled again.
 -- KEYS  state, journal, leases, then document and window of each agent
 -- ARGV  1 run  2 opening  3 now (ms)  then of each agent: agent, tombstone entry ('' none), snapshot's version ('' none),
---       snapshot as stored in Redis, its lease (ms; 0: do not put it back)
--- Answers the number of documents put back, or -1 when another opening has begun
+--       its lease (ms; 0: do not put it back)
+-- Answers {'done', agents whose snapshot is to be put back..}, or {'superseded'} when another opening has begun
 local token = redis.call('HMGET', KEYS[1], 'token_run', 'token_opening')
-if token[1] ~= ARGV[1] or token[2] ~= ARGV[2] then return -1 end
+if token[1] ~= ARGV[1] or token[2] ~= ARGV[2] then return {'superseded'} end
 
 local function past(a, b)
   local ao, as = string.match(a, '^(%d+)-(%d+)')
@@ -15,10 +15,10 @@ local function past(a, b)
   return ao > bo or (ao == bo and as > bs)
 end
 
-local put_back = 0
+local answer = {'done'}
 for i = 0, (#KEYS - 3) / 2 - 1 do
   local document, window = KEYS[4 + i * 2], KEYS[5 + i * 2]
-  local agent, tombstone, snapshotted, body, lease = unpack(ARGV, 4 + i * 5, 8 + i * 5)
+  local agent, tombstone, snapshotted, lease = unpack(ARGV, 4 + i * 4, 7 + i * 4)
   local version = string.match(redis.call('GETRANGE', document, 0, 63), '^(%S+) ')
   redis.call('DEL', window)
   if tombstone ~= '' and version and not past(version, tombstone) then
@@ -27,9 +27,7 @@ for i = 0, (#KEYS - 3) / 2 - 1 do
   end
   if snapshotted ~= '' and (not version or past(snapshotted, version)) then
     if tonumber(lease) > 0 then
-      redis.call('SET', document, body, 'PX', lease)
-      redis.call('ZADD', KEYS[3], tonumber(ARGV[3]) + tonumber(lease), agent)
-      put_back = put_back + 1
+      answer[#answer + 1] = agent
     else
       redis.call('DEL', document)
       redis.call('ZREM', KEYS[3], agent)
@@ -43,4 +41,4 @@ for i = 0, (#KEYS - 3) / 2 - 1 do
       'a', agent, 't', ARGV[3], 'k', '', 'f', '', 's', '', 'e', '[]', 'd', 'w')
   end
 end
-return put_back
+return answer

@@ -1,1 +1,0 @@
-SELECT EXISTS (SELECT FROM {schema}.memory_events WHERE agent_id = $1) AS events
