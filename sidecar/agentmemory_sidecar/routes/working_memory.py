@@ -118,7 +118,7 @@ _WRITE: dict[str, Any] = {
 OPERATIONS = (
     _operation(
         "GET", read, "readWorkingMemory", "The document as it was sent, or a kept snapshot of it",
-        params=ReadParams, headers=(hdrs.IF_NONE_MATCH,), answers={200: (Document,), 304: ()}, problems=(404, 503),
+        params=ReadParams, headers=(hdrs.IF_NONE_MATCH,), answers={200: (Document,), 304: ()}, problems=(404, 422, 503),
     ),
     _operation(
         "PUT", replace, "replaceWorkingMemory", "Replace the document",
