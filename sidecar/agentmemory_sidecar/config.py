@@ -74,7 +74,7 @@ def load_config(environment: Mapping[str, str]) -> tuple[Config, Spec]:
             1 << 29,
         ),
         agents=_list(environment.get("AGENTMEMORY_AGENTS")),
-        stop_timeout=_number(environment, "AGENTMEMORY_STOP_TIMEOUT", 20.0, 0.0, 3600.0),
+        stop_timeout=_number(environment, "AGENTMEMORY_STOP_TIMEOUT", 20.0, 0.5, 3600.0),
         drain_timeout=_number(environment, "AGENTMEMORY_DRAIN_TIMEOUT", 600.0, 0.0, 86_400.0),
         prepare_timeout=_number(environment, "AGENTMEMORY_PREPARE_TIMEOUT", 60.0, 0.0, 3600.0),
     )
@@ -178,8 +178,8 @@ def _split(name: str, url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        raise ConfigError(f"{name} is not an address: {error}") from None
+    except ValueError:
+        raise ConfigError(f"{name} is not an address; special characters in it are percent-encoded") from None
     return parts
 
 

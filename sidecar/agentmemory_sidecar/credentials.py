@@ -39,7 +39,8 @@ class CredentialFiles:
 
     def create(self, username: str) -> list[Path]:
         """Make the files that are missing, for `username` and a random password; answer which. Raises OSError."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.directory.is_dir():
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         created = []
         for store in STORES:
             for part, value in (("username", username), ("password", secrets.token_urlsafe(32))):
@@ -50,7 +51,9 @@ class CredentialFiles:
 
 
 def _create(path: Path, value: str) -> bool:
-    """Write a file that must not exist yet, whole or not at all; False when it exists."""
+    """Write a file that must not exist yet, whole or not at all; False when it exists (its folder may be read-only)."""
+    if path.exists():
+        return False
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -36,7 +36,7 @@ class Health:
         return _verdict("alive", reasons, failed=500)
 
     async def ready(self, _: web.Request) -> web.Response:
-        """200 when an event written now would be durable and recallable."""
+        """200 when an event written now would be taken and become durable."""
         return _verdict("ready", await self._reasons(), failed=503)
 
     async def _reasons(self) -> dict[str, str]:

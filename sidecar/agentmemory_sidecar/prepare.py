@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -69,7 +68,7 @@ async def prepare(config: Config, administrators: Administrators) -> None:
         raise ConfigError(f"AGENTMEMORY_CREDENTIALS_DIR: {error}") from None
     for path in created:
         logger.info("made %s", path)
-    deadline = time.monotonic() + config.prepare_timeout
+    deadline = asyncio.get_running_loop().time() + config.prepare_timeout
     await _persist("Postgres", deadline, lambda: _prepare_postgres(config, administrators.postgres))
     await _persist("Redis", deadline, lambda: _prepare_redis(config, administrators.redis))
 
@@ -78,13 +77,14 @@ async def _persist(store: str, deadline: float, step: Callable[[], Awaitable[Non
     """Try a step until it is done, as long as the store is not up. Raises GaveUp."""
     while True:
         try:
-            return await step()
+            async with asyncio.timeout_at(deadline):
+                return await step()
         except (AuthenticationError, asyncpg.InvalidAuthorizationSpecificationError):
             raise GaveUp(f"{store} refuses the administrator's login; check AGENTMEMORY_ADMIN_*") from None
         except _NOT_UP_YET as error:
             if isinstance(error.__cause__, AuthenticationError):
                 raise GaveUp(f"{store} refuses the administrator's login; check AGENTMEMORY_ADMIN_*") from None
-            if time.monotonic() >= deadline:
+            if asyncio.get_running_loop().time() >= deadline:
                 raise GaveUp(f"{store} did not come up in time: {type(error).__name__}") from None
         except (RedisError, asyncpg.PostgresError) as error:
             raise GaveUp(f"{store} refuses: {type(error).__name__}: {error}") from None

@@ -73,6 +73,13 @@ async def test_a_body_that_is_not_json_is_refused(sidecar: Running, name: str) -
     await assert_nothing_happened(sidecar)
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_a_body_that_is_not_packed_as_it_says_is_refused(sidecar: Running, encoding: str) -> None:
+    answer = await sidecar.send("POST", TURNS, raw=b"hello", headers={"Content-Encoding": encoding})
+    assert (answer.status, answer.code) == (422, "invalid-request")
+    await assert_nothing_happened(sidecar)
+
+
 NOT_A_TURN: dict[str, Any] = {
     "an array": [],
     "a string": "x",
