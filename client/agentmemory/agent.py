@@ -64,7 +64,7 @@ class Agent:
             ValueError: more than one change, or a value that JSON cannot carry.
             VersionConflict: the document's version is not `if_match`; nothing was recorded.
         """
-        turn: dict[str, Any] = {"events": _stamped(events)}
+        turn: dict[str, Any] = {"events": _plain(events, stamp=idempotency_key is None)}
         if session is not None:
             turn["session"] = session
         if change := _one_change(set=set, merge=merge, patch=patch):
@@ -273,11 +273,18 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _stamped(events: Sequence[NewEvent | Mapping[str, Any]]) -> list[dict[str, Any]]:
-    # The body of a retry has to say the same, even days later: the time is fixed before the first try.
-    now = datetime.now(UTC)
+def _plain(events: Sequence[NewEvent | Mapping[str, Any]], *, stamp: bool) -> list[dict[str, Any]]:
+    """The events as they are sent. `stamp` gives the present time to those that say none.
+
+    Under a key of the caller's own they get none: called again with that key, the body has to be the same.
+    """
+    now = datetime.now(UTC) if stamp else None
     plain = [msgspec.structs.asdict(event) if isinstance(event, NewEvent) else dict(event) for event in events]
-    return [{**_given(event), "at": timestamp(event.get("at") or now)} for event in plain]
+    return [_given({**event, "at": _time(event.get("at") or now)}) for event in plain]
+
+
+def _time(at: Moment | None) -> str | None:
+    return None if at is None else timestamp(at)
 
 
 def _one_change(**changes: Any) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class AgentMemory:
 
     Args:
         url: the sidecar; default: the variable AGENTMEMORY_URL, else http://127.0.0.1:7070.
-        client_name: names the caller in the sidecar's log.
+        client_name: goes into the header that the sidecar asks every caller for.
         timeout: seconds for one try of a request.
         retries: how long a request is repeated when nothing answers, or the answer is 503.
 

@@ -107,9 +107,12 @@ def parse_line(number: int, line: bytes) -> tuple[_Line, dict[str, Any]]:
         members = msgspec.json.decode(line.removeprefix(BYTE_ORDER_MARK), type=dict[str, Any])
         known = msgspec.convert(members, _Line)
         suspect = any("\x00" in text for text in _texts(members))
+        known.at.astimezone(UTC)
         encode(members)  # what is nested too deeply to be sent shows here, not in the middle of an import
     except msgspec.ValidationError as error:
         raise BadLine(number, _explain(error)) from None
+    except OverflowError:
+        raise BadLine(number, "`at` is outside the years 1 to 9999") from None
     except (ValueError, RecursionError) as error:
         raise BadLine(number, f"no JSON object in UTF-8 ({error})") from None
     if suspect:

@@ -104,11 +104,15 @@ class TimelinePage(Struct, kw_only=True):
 
 
 class Recalled(Struct, kw_only=True):
-    """The best matches, best first. `degraded` names what could not be asked."""
+    """The best matches, best first. `degraded` names what could not be asked.
+
+    `not_yet_searchable` events are acknowledged and have no vector yet.
+    """
 
     hits: list[Hit]
     approximate: bool = False
     degraded: list[str] = []
+    not_yet_searchable: int = 0
 
 
 class Hydration(Struct, kw_only=True):

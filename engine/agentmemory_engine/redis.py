@@ -196,7 +196,7 @@ class Redis:
         self._attempt: asyncio.Task[Connection] | None = None
         self._closed = False
         self.verify: Callable[[Connection], Any] | None = None
-        """Asked (and awaited) about each new connection; it raises to refuse the server."""
+        """Asked (and awaited) about each new connection, and at each refresh; it raises to refuse the server."""
 
     @property
     def info(self) -> ServerInfo | None:
@@ -320,6 +320,12 @@ class Redis:
             self._attempt.cancel()
             await asyncio.wait({self._attempt})
         self.drop()
+
+
+def check_room(info: ServerInfo) -> None:
+    """Raises JournalFull where Redis takes no more."""
+    if info.max_memory and info.used_memory >= info.max_memory:
+        raise JournalFull("Redis has reached its maxmemory; wait for consolidation, or give it more memory.")
 
 
 def check_policy(info: ServerInfo) -> None:

@@ -15,7 +15,7 @@ from agentmemory_engine.keys import digest_agent
 from agentmemory_engine.positions import START, Entry, Position
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.progress import Progress
-from agentmemory_engine.redis import Redis, check_policy
+from agentmemory_engine.redis import Redis, check_policy, check_room
 from agentmemory_engine.settings import Settings
 
 T = TypeVar("T")
@@ -112,7 +112,9 @@ class Reporter:
             await self._postgres.fetchrow("ping")
 
         async def ask_redis() -> None:
-            check_policy(await self._redis.refresh())
+            info = await self._redis.refresh()
+            check_policy(info)
+            check_room(info)
 
         *answers, probes = await asyncio.gather(
             within(_PATIENCE, reason_of(ask_postgres())),
@@ -122,6 +124,8 @@ class Reporter:
         late = f"it did not answer within {_PATIENCE:g} s"
         reasons = [late if answer is None else answer for answer in answers]
         problems = {part: reason for part, reason in zip(("postgres", "redis"), reasons, strict=True) if reason}
+        if probes is None and not problems:
+            problems["shards"] = "they cannot be asked; may this login read the keys of this memory?"
         closed = sum(not probe.open for probe in probes or [])
         if closed:
             problems["shards"] = f"{closed} of {self._settings.shards} shards are not open for this run of Redis yet."

@@ -224,13 +224,13 @@ def turns_of(stub: StubSidecar) -> list[Any]:
 
 
 def test_an_import_sends_the_lines_in_order(stub: StubSidecar, tool: Tool, tmp_path: Path) -> None:
-    stub.will(reply(READY), NOTHING, reply(RECEIPT, status=201), reply(RECEIPT), reply(READY))
+    stub.will(reply(READY), NOTHING, reply(RECEIPT, status=201), reply(RECEIPT))
     result = tool("import", conversation(tmp_path / "talk.jsonl", 100), "--agent", "a", "--no-wait", "--json")
     assert result.exit_code == 0, result.stderr
     sent = [event["metadata"]["import_id"] for turn in turns_of(stub) for event in turn.json()["events"]]
     assert sent == list(range(1, 101))
     answer = json.loads(result.stdout)
-    assert (answer["lines"], answer["already_there"], answer["dead_letters"]) == (100, 0, 0)
+    assert (answer["lines"], answer["already_there"], answer["dead_letters"]) == (100, 0, None)
 
 
 @pytest.mark.parametrize("skip", [False, True])

@@ -402,3 +402,12 @@ def test_the_address_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch)
 async def test_unopened_it_says_how_to_open_it() -> None:
     with pytest.raises(RuntimeError, match="async with"):
         await AgentMemory("http://127.0.0.1:1").status()
+
+
+async def test_called_again_with_a_key_of_the_callers_own_the_body_is_the_same(stub: StubSidecar) -> None:
+    async with AgentMemory(stub.url) as memory:
+        for _ in range(2):
+            stub.will(reply(RECEIPT, status=201))
+            await memory.agent("a").say("hello", idempotency_key="mine")
+    first, again = stub.seen
+    assert first.body == again.body

@@ -161,7 +161,7 @@ async def _import(
             last = await importing.send(resume=resume)
             if wait:
                 await importing.wait(last)
-        after = (await memory.status()).dead_letters
+        after = (await memory.status()).dead_letters if wait else None
     result.dead_letters = None if before is None or after is None else max(0, after - before)
     show.machine(result) if as_json else _summarise(Console(), result)
 

@@ -74,8 +74,8 @@ class Importer:
                     last = Position(self._agent.name, event.position)
         except DegradedAnswer as error:
             raise ImportFailed(
-                f"Which lines memory holds cannot be known now ({', '.join(error.degraded)}): try again later, or send "
-                "all with --no-resume; an unchanged line is stored once all the same."
+                f"Which lines memory holds cannot be known ({', '.join(error.degraded)}): try again later. All of a "
+                "file that is as it was can be sent again with --no-resume, and nothing is stored twice."
             ) from None
         return Known(lines, last)
 

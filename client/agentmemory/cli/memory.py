@@ -141,7 +141,7 @@ def recall(
         if as_json:
             show.machine(found)
         else:
-            show.hits(Console(), found.hits)
+            show.hits(Console(), found)
             show.warn_degraded(found.degraded)
 
     run(ask())

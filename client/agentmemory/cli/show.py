@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agentmemory.models import DeadLetter, Event, Hit, Receipt, Status
+from agentmemory.models import DeadLetter, Event, Recalled, Receipt, Status
 
 LONGEST_PAYLOAD = 200  # characters
 UNKNOWN = "unknown"
@@ -52,12 +52,14 @@ def events(console: Console, found: Sequence[Event]) -> None:
         console.print(_line(event), soft_wrap=True)
 
 
-def hits(console: Console, found: Sequence[Hit]) -> None:
+def hits(console: Console, found: Recalled) -> None:
     """What was recalled, best first."""
-    for hit in found:
+    for hit in found.hits:
         console.print(Text(f"{hit.score:.3f}  ", style="bold cyan") + _line(hit), soft_wrap=True)
-    if not found:
+    if not found.hits:
         console.print("Nothing is recalled.")
+    if found.not_yet_searchable:
+        console.print(f"{found.not_yet_searchable} events of this agent wait for their vectors.", style="dim")
 
 
 def status(console: Console, found: Status) -> None:

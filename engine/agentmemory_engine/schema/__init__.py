@@ -6,9 +6,12 @@ which sidecars can still work after it. Only an older sidecar refuses to run.
 
 from __future__ import annotations
 
+import hmac
+import os
 import re
+from base64 import b64encode
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import pbkdf2_hmac, sha256
 from importlib.metadata import version as distribution_version
 from importlib.resources import files
 from typing import Any
@@ -22,6 +25,7 @@ from agentmemory_engine.settings import Settings
 
 _NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 _MIN_SIDECAR = re.compile(r"^-- min_sidecar: (\d+\.\d+\.\d+)$", re.MULTILINE)
+_ROUNDS = 4096
 _RECORD = """
 CREATE TABLE IF NOT EXISTS {schema}.schema_migrations (
     version      integer PRIMARY KEY,
@@ -78,8 +82,20 @@ async def provision(admin: asyncpg.Connection[Any], schema: str, login: Credenti
         statement = statement.replace(f"{{{placeholder}_literal}}", literal(role))
         statement = statement.replace(f"{{{placeholder}}}", identifier(role))
     async with admin.transaction():
+        await admin.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", schema)
         await admin.execute(statement)
-        await admin.execute(f"ALTER ROLE {identifier(login.username)} PASSWORD {literal(login.password)}")
+        verifier = literal(scram_verifier(login.password))
+        await admin.execute(f"ALTER ROLE {identifier(login.username)} PASSWORD {verifier}")
+
+
+def scram_verifier(password: str, *, salt: bytes | None = None) -> str:
+    """What Postgres keeps of a password (RFC 5803), so that it never stands in a statement, or in a log of them."""
+    salt = salt or os.urandom(16)
+    salted = pbkdf2_hmac("sha256", password.encode(), salt, _ROUNDS)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    parts = (b64encode(part).decode() for part in (salt, sha256(client_key).digest(), server_key))
+    return "SCRAM-SHA-256${}:{}${}:{}".format(_ROUNDS, *parts)
 
 
 async def migrate(connection: asyncpg.Connection[Any], settings: Settings) -> list[Migration]:
