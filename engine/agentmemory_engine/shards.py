@@ -55,16 +55,14 @@ class Ownership:
     async def renew(self, *, all_of_them: bool = False) -> None:
         """Renew our leases, take a fair share of lapsed ones, give back what is over it. Raises StoreUnavailable.
 
-        `all_of_them` takes every shard that is free, for a drain.
+        `all_of_them` takes every shard that is free, for a drain; the sidecars there are then keep what they have.
         """
         lease = timedelta(seconds=self._settings.lease)
         instance = self._settings.instance
         epochs = [owned.epoch for owned in self.owned.values()]
         rows = await self._postgres.fetch("renew_leases", instance, lease, list(self.owned), epochs)
         kept = {row["shard"]: Owned.from_row(row) for row in rows}
-        sidecars = await self._postgres.fetchrow("announce_sidecar", instance, lease)
-        assert sidecars is not None
-        share = self._settings.shards if all_of_them else fair_share(self._settings.shards, sidecars[0])
+        share = self._settings.shards if all_of_them else fair_share(self._settings.shards, await self._announce())
         if len(kept) > share:
             await self._give_back(sorted(kept)[share:])
             kept = {shard: kept[shard] for shard in sorted(kept)[:share]}
@@ -81,7 +79,13 @@ class Ownership:
         """
         lease = timedelta(seconds=self._settings.lease)
         await self._postgres.fetch("keep_leases", self._settings.instance, lease, list(self.owned))
-        await self._postgres.fetchrow("announce_sidecar", self._settings.instance, lease)
+        await self._announce()
+
+    async def _announce(self) -> int:
+        """Be counted; answer how many sidecars there are."""
+        lease = timedelta(seconds=self._settings.lease)
+        row = await self._postgres.fetchrow("announce_sidecar", self._settings.instance, lease)
+        return row[0] if row else 1
 
     async def _give_back(self, shards: Sequence[int]) -> None:
         await self._postgres.fetch("release_shards", self._settings.instance, list(shards))
