@@ -60,7 +60,7 @@ unit: setup ## Tests that need no store
 
 .PHONY: integration
 integration: setup ## Tests on a real Valkey and a real PostgreSQL, a hundred kills included
-	$(PYTEST) tests/integration tests/chaos
+	$(PYTEST) --numprocesses 2 --dist loadfile tests/integration tests/chaos
 
 .PHONY: chaos
 chaos: setup ## Kill processes under load: make chaos SEED=7 KILLS=1000
