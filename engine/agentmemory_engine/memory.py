@@ -22,7 +22,7 @@ from agentmemory_engine.answers import (
     Status,
 )
 from agentmemory_engine.batches import raw_or_none
-from agentmemory_engine.consolidation import Consolidator, Writer
+from agentmemory_engine.consolidation import Consolidator
 from agentmemory_engine.dead_letters import DeadLetters
 from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.errors import (
@@ -50,6 +50,7 @@ from agentmemory_engine.status import Reporter
 from agentmemory_engine.turns import DocumentChange, Turn, check_turn, encode_events, fingerprint
 from agentmemory_engine.vectors import Vectors
 from agentmemory_engine.working import WorkingMemory
+from agentmemory_engine.writer import Writer
 
 logger = logging.getLogger(__name__)
 
