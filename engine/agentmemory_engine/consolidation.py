@@ -59,10 +59,6 @@ class Consolidator:
         self._hurried.add(shard)
         self._nudge.set()
 
-    def wake(self) -> None:
-        """Look at the shards now."""
-        self._nudge.set()
-
     async def run(self) -> None:
         """Work until cancelled. A store that is down is waited for, with a growing pause."""
         heartbeat = asyncio.create_task(self._keep_alive(), name="leases")
