@@ -21,6 +21,7 @@ from agentmemory_engine.answers import (
     State,
     Status,
 )
+from agentmemory_engine.barrier import Barrier
 from agentmemory_engine.batches import raw_or_none
 from agentmemory_engine.consolidation import Consolidator
 from agentmemory_engine.dead_letters import DeadLetters
@@ -35,6 +36,7 @@ from agentmemory_engine.errors import (
 )
 from agentmemory_engine.events import Events, Tail, TimelineQuery
 from agentmemory_engine.hydrate import HydrateQuery, assemble
+from agentmemory_engine.identity import Identity
 from agentmemory_engine.journal import ABSENT, ANY, Journal, Submission
 from agentmemory_engine.keys import check_agent
 from agentmemory_engine.observer import Observer, Silent
@@ -42,8 +44,7 @@ from agentmemory_engine.positions import Position
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.progress import Progress
 from agentmemory_engine.recall import Recall, RecallQuery
-from agentmemory_engine.redis import Connection, Redis, check_identity
-from agentmemory_engine.schema import check_schema
+from agentmemory_engine.redis import Redis
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Opener, Ownership
 from agentmemory_engine.status import Reporter
@@ -86,11 +87,11 @@ class Memory:
         self.consolidator = Consolidator(
             self._journal, opener, Ownership(postgres, settings), writer, settings, observer, progress
         )
-        self._reporter = Reporter(redis, postgres, self._journal, self.consolidator, progress, settings)
+        self._identity = Identity(redis, postgres, settings)
+        self._barrier = Barrier(postgres, self.consolidator, progress)
+        self._reporter = Reporter(redis, postgres, self._journal, settings)
         self.dead_letters = DeadLetters(postgres, embed=embedder.enabled)
         self._tasks: list[asyncio.Task[None]] = []
-        self._identity: str | None = None
-        redis.verify = self._verify_redis
 
     async def __aenter__(self) -> Self:
         await self._postgres.open()
@@ -140,25 +141,9 @@ class Memory:
         """The workers that have ended, by name: none does while the memory is open, unless something is very wrong."""
         return [task.get_name() for task in self._tasks if task.done()]
 
-    async def _verify_redis(self, connection: Connection) -> None:
-        """Refuse a Redis that belongs to another AgentMemory.
-
-        While Postgres is down, one that has been given an identity is taken for ours, so that what it holds is served;
-        it is compared as soon as Postgres can be asked.
-        """
-        key = self.settings.keys.identity
-        try:
-            await check_identity(connection, key, await self.identity())
-        except StoreUnavailable:
-            if self._identity is not None or not self._redis.value(await connection.send("EXISTS", key)):
-                raise
-
     async def identity(self) -> str:
         """The id in the identity record; the first call checks the schema. Raises SchemaMismatch, ForeignStore."""
-        if self._identity is None:
-            async with self._postgres.session() as session:
-                self._identity = await check_schema(session, self.settings)
-        return self._identity
+        return await self._identity.read()
 
     async def record(self, agent: str, turn: Turn, *, key: str | None = None, if_match: str | None = None) -> Receipt:
         """Acknowledge a turn: it is in the journal, and its change of the document is made, or neither.
@@ -283,17 +268,17 @@ class Memory:
 
     async def state(self, agent: str, position: Position) -> State:
         """Where a turn of this agent stands."""
-        return await self._reporter.state(check_agent(agent), position)
+        return await self._barrier.state(check_agent(agent), position)
 
     async def wait(self, positions: list[tuple[str, Position]], until: State, seconds: float) -> None:
         """The barrier. Raises BarrierTimeout, PositionLost."""
         for agent, _ in positions:
             check_agent(agent)
-        await self._reporter.wait(positions, until, seconds)
+        await self._barrier.wait(positions, until, seconds)
 
     async def check(self) -> dict[str, str]:
         """What keeps an event written now from being durable and recallable, by part; empty when nothing does."""
-        return await self._reporter.check(self.identity)
+        return await self._reporter.check(self._identity.read)
 
 
 def _expected(if_match: str | None, shard: int) -> str:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from agentmemory_engine.answers import ShardStatus, State, Status
-from agentmemory_engine.consolidation import Consolidator
-from agentmemory_engine.errors import BarrierTimeout, PositionLost, Unavailable
+from agentmemory_engine.answers import ShardStatus, Status
+from agentmemory_engine.errors import Unavailable
 from agentmemory_engine.journal import Journal, Probe
-from agentmemory_engine.keys import digest_agent
 from agentmemory_engine.positions import START, Entry, Position
 from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.progress import Progress
 from agentmemory_engine.redis import Redis, check_policy, check_room
+from agentmemory_engine.schema import check_schema
 from agentmemory_engine.settings import Settings
 
 T = TypeVar("T")
-_POLL = 0.1
 _PATIENCE = 2.0
 
 
@@ -53,15 +49,10 @@ def searchable_of(durable: Entry, queued: Entry | None) -> Entry:
 class Reporter:
     """Answers for the whole memory, from both stores."""
 
-    def __init__(
-        self, redis: Redis, postgres: Postgres, journal: Journal, consolidator: Consolidator, progress: Progress,
-        settings: Settings,
-    ) -> None:  # fmt: skip
+    def __init__(self, redis: Redis, postgres: Postgres, journal: Journal, settings: Settings) -> None:
         self._redis = redis
         self._postgres = postgres
         self._journal = journal
-        self._consolidator = consolidator
-        self._progress = progress
         self._settings = settings
 
     async def status(self) -> Status:
@@ -101,14 +92,15 @@ class Reporter:
             return None, None
         return {row["shard"]: row for row in rows}, counts
 
-    async def check(self, identity: Callable[[], Awaitable[str]]) -> dict[str, str]:
+    async def check(self, identity: Callable[[], Awaitable[str]] | None = None) -> dict[str, str]:
         """What keeps an event written now from becoming durable, by part; empty when nothing does.
 
-        Answers within seconds.
+        `identity` answers for the schema where it was checked before; without it, it is checked anew. Answers within
+        seconds.
         """
 
         async def ask_postgres() -> None:
-            await identity()
+            await (identity or self._check_schema)()
             await self._postgres.fetchrow("ping")
 
         async def ask_redis() -> None:
@@ -131,46 +123,9 @@ class Reporter:
             problems["shards"] = f"{closed} of {self._settings.shards} shards are not open for this run of Redis yet."
         return problems
 
-    async def state(self, agent: str, position: Position) -> State:
-        """Where a turn of this agent stands. Raises StoreUnavailable."""
-        row = await self._postgres.fetchrow(
-            "position_state", position.shard, *position.entry, agent, digest_agent(agent)
-        )
-        if row is None:
-            return "lost"
-        if row["suspect"]:
-            if not row["there"]:
-                return "lost"
-        elif not row["reached"]:
-            return "pending"
-        return "durable" if row["queued"] else "searchable"
-
-    async def wait(self, positions: list[tuple[str, Position]], until: State, seconds: float) -> None:
-        """Return when all are `durable` (or `searchable`). Consolidates at once where this sidecar is the owner.
-
-        Raises BarrierTimeout, PositionLost, StoreUnavailable.
-        """
-        deadline = time.monotonic() + seconds
-        accepted = {"searchable"} if until == "searchable" else {"durable", "searchable"}
-        waiting = list(dict.fromkeys(positions))
-        while waiting:
-            for _, position in waiting:
-                self._consolidator.hurry(position.shard)
-            while waiting and await self._reached(*waiting[-1], accepted):
-                waiting.pop()
-            left = deadline - time.monotonic()
-            if waiting and left <= 0:
-                raise BarrierTimeout(f"{len(waiting)} positions were not {until} within {seconds:g} s; ask again.")
-            if waiting:
-                await self._progress.wait(min(_POLL, left))
-
-    async def _reached(self, agent: str, position: Position, accepted: set[str]) -> bool:
-        state = await self.state(agent, position)
-        if state == "lost":
-            raise PositionLost(
-                f"{position} was lost by a store that went back in time; report the turn again if it is known."
-            )
-        return state in accepted
+    async def _check_schema(self) -> str:
+        async with self._postgres.session() as session:
+            return await check_schema(session, self._settings)
 
 
 def _shard_status(shard: int, probe: Probe | None, row: Any) -> ShardStatus:
