@@ -1,0 +1,72 @@
+"""What every container of the sidecar image needs, injected or in a Job: files, environment, security, resources.
+
+The injector imports this module, so it imports neither Kopf nor the engine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentmemory_operator import names
+
+FILES = "/etc/agentmemory"
+"""Where the resolved AgentMemory, the certificates to trust and the logins are mounted."""
+VOLUME = "agentmemory"
+SCRATCH_VOLUME = "agentmemory-tmp"
+USER = 65532
+LOGIN_KEYS = ("redis-username", "redis-password", "postgres-username", "postgres-password")
+"""The keys of the Secret N-credentials that sidecars mount; its others are the operator's own."""
+
+
+def volumes(memory_name: str) -> list[dict[str, Any]]:
+    """The volumes of a pod with a sidecar of this AgentMemory."""
+    sources = [
+        {"configMap": {"name": names.child(memory_name, "sidecar")}},
+        {
+            "secret": {
+                "name": names.child(memory_name, "credentials"),
+                "items": [{"key": key, "path": key} for key in LOGIN_KEYS],
+            }
+        },
+    ]
+    return [
+        {"name": VOLUME, "projected": {"defaultMode": 0o444, "sources": sources}},
+        {"name": SCRATCH_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}},
+    ]
+
+
+def mounts() -> list[dict[str, Any]]:
+    """Where the container mounts those volumes."""
+    return [
+        {"name": VOLUME, "mountPath": FILES, "readOnly": True},
+        {"name": SCRATCH_VOLUME, "mountPath": "/tmp"},
+    ]
+
+
+def environment() -> list[dict[str, Any]]:
+    """The environment of the container; an instance is a pod."""
+    return [
+        {"name": "AGENTMEMORY_CONFIG", "value": f"{FILES}/agentmemory.yaml"},
+        {"name": "AGENTMEMORY_CREDENTIALS_DIR", "value": FILES},
+        {"name": "AGENTMEMORY_LOG_FORMAT", "value": "json"},
+        {"name": "AGENTMEMORY_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+    ]
+
+
+def security_context() -> dict[str, Any]:
+    """Of the container: the restricted profile does not take the pod's word for these."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "allowPrivilegeEscalation": False,
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def default_resources() -> dict[str, Any]:
+    """Where the spec says none: both are set, since a namespace with a quota refuses a pod without."""
+    return {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}}
