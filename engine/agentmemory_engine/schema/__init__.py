@@ -74,18 +74,59 @@ def release_of(text: str) -> tuple[int, ...]:
 async def provision(admin: asyncpg.Connection[Any], schema: str, login: Credentials) -> None:
     """Make the extension, the roles, the schema and this login, as an administrator; what is there stays.
 
-    The owner role migrates; the application role, which logins inherit, only reads and writes rows.
+    The owner role migrates; the application role, which logins inherit, only reads and writes rows. The administrator
+    needs CREATEROLE, CREATE on the database and, where pgvector is not installed yet, the right to install it.
     """
-    roles = {"owner": f"{schema}_owner", "application": f"{schema}_app", "login": login.username}
-    statement = files(__name__).joinpath("provision.sql").read_text().replace("{schema}", identifier(schema))
-    for placeholder, role in roles.items():
-        statement = statement.replace(f"{{{placeholder}_literal}}", literal(role))
-        statement = statement.replace(f"{{{placeholder}}}", identifier(role))
     async with admin.transaction():
-        await admin.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", schema)
-        await admin.execute(statement)
+        await _lock(admin, schema)
+        await admin.execute(_statement(admin, "provision", schema, login.username))
         verifier = literal(scram_verifier(login.password))
-        await admin.execute(f"ALTER ROLE {identifier(login.username)} PASSWORD {verifier}")
+        await admin.execute(f"ALTER ROLE {identifier(login.username)} LOGIN PASSWORD {verifier}")
+
+
+async def find_logins(admin: asyncpg.Connection[Any], schema: str) -> list[str]:
+    """The names of the logins that were provisioned for this schema."""
+    rows = await admin.fetch(_read("logins"), f"{schema}_app")
+    return sorted(row["username"] for row in rows)
+
+
+async def drop_login(admin: asyncpg.Connection[Any], schema: str, username: str) -> None:
+    """End a login and its sessions; a role that is no login of this schema stays, whatever its name."""
+    async with admin.transaction():
+        await _lock(admin, schema)
+        if username not in await find_logins(admin, schema):
+            return
+        # In a transaction of its own: all know it before the sessions end, so that none begins in between.
+        await admin.execute(f"ALTER ROLE {identifier(username)} NOLOGIN")
+    await admin.execute(_statement(admin, "drop_login", schema, username))
+
+
+async def unprovision(admin: asyncpg.Connection[Any], schema: str) -> None:
+    """Delete the schema with all its data, its logins and roles; the extension stays. Harmless when repeated."""
+    for username in await find_logins(admin, schema):
+        await drop_login(admin, schema, username)
+    async with admin.transaction():
+        await _lock(admin, schema)
+        await admin.execute(_statement(admin, "unprovision", schema))
+
+
+def _statement(admin: asyncpg.Connection[Any], name: str, schema: str, login: str = "") -> str:
+    """The text of `<name>.sql` for this schema and login."""
+    names = {"schema": schema, "owner": f"{schema}_owner", "application": f"{schema}_app", "login": login}
+    statement = _read(name)
+    for placeholder, value in names.items():
+        statement = statement.replace(f"{{{placeholder}_literal}}", literal(value))
+        statement = statement.replace(f"{{{placeholder}}}", identifier(value))
+    return statement.replace("{act_as}", literal("SET" if admin.get_server_version().major >= 16 else "MEMBER"))
+
+
+def _read(name: str) -> str:
+    return files(__name__).joinpath(f"{name}.sql").read_text()
+
+
+async def _lock(connection: asyncpg.Connection[Any], schema: str) -> None:
+    """Keep others from changing the schema and its roles until the end of the transaction."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", schema)
 
 
 def scram_verifier(password: str, *, salt: bytes | None = None) -> str:
@@ -108,7 +149,7 @@ async def migrate(connection: asyncpg.Connection[Any], settings: Settings) -> li
     applied: list[Migration] = []
     async with connection.transaction():
         await connection.execute(f"SET LOCAL ROLE {identifier(settings.keys.schema + '_owner')}")
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", settings.keys.schema)
+        await _lock(connection, settings.keys.schema)
         await connection.execute(_RECORD.replace("{schema}", schema))
         rows = await connection.fetch(f"SELECT version, name, checksum FROM {schema}.schema_migrations")
         known = {row["version"]: row["checksum"] for row in rows}
