@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from agentmemory_engine.errors import (
     WrongEvictionPolicy,
 )
 from agentmemory_engine.scripts import Script
+from agentmemory_engine.tls import Trust, explain_tls, make_context, trust_system
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +46,12 @@ class Credentials:
 class RedisAddress:
     """Where Redis is: `redis://host:port`, `rediss://host:port` (TLS) or `unix:///path`.
 
-    `credentials` is asked anew for every connection, so that a rotated login needs no restart.
+    `credentials` and `trust` are asked anew for every connection, so that what is rotated needs no restart.
     """
 
     url: str
     credentials: Callable[[], Credentials]
-    ca_file: str | None = None
+    trust: Trust = trust_system
     timeout: float = 2.0
     """Seconds after which an unanswered command counts the connection as lost."""
 
@@ -233,9 +233,8 @@ class Redis:
             async with asyncio.timeout(self._address.timeout):
                 connection = await self._dial()
         except (OSError, TimeoutError) as error:
-            raise StoreUnavailable(
-                "redis", f"cannot connect ({type(error).__name__}: {error}); is it running?"
-            ) from error
+            reason = explain_tls(error) or f"cannot connect ({type(error).__name__}: {error}); is it running?"
+            raise StoreUnavailable("redis", reason) from error
         try:
             await self._greet(connection)
             if self.verify is not None:
@@ -251,7 +250,7 @@ class Redis:
         timeout = self._address.timeout
         if url.scheme == "unix":
             return (await loop.create_unix_connection(lambda: Connection(timeout), unquote(url.path)))[1]
-        context = ssl.create_default_context(cafile=self._address.ca_file) if url.scheme == "rediss" else None
+        context = make_context(self._address.trust()) if url.scheme == "rediss" else None
         host, port = url.hostname or "127.0.0.1", url.port or 6379
         return (await loop.create_connection(lambda: Connection(timeout), host, port, ssl=context))[1]
 

@@ -28,12 +28,12 @@ logger = logging.getLogger("agentmemory_sidecar")
 _EPILOG = """\
 environment:
   AGENTMEMORY_CONFIG           path of the AgentMemory in YAML (required)
-  AGENTMEMORY_CREDENTIALS_DIR  files redis-username, redis-password, postgres-username, postgres-password (required);
-                               read anew for each connection
+  AGENTMEMORY_CREDENTIALS_DIR  files redis-username, redis-password, postgres-username, postgres-password (required),
+                               redis-ca.crt, postgres-ca.crt (authorities to trust); read anew for each connection,
+                               and looked at every few seconds for new logins
   AGENTMEMORY_REDIS_URL        redis://host:port, rediss://host:port or unix:///path; no login in it
   AGENTMEMORY_POSTGRES_DSN     postgresql://host:port/database; no password in it
                                (without these two: spec.redis.external and spec.postgres.external)
-  AGENTMEMORY_REDIS_CA_FILE    certificates to trust for rediss://
   AGENTMEMORY_PORT             API, on loopback only (spec.sidecar.port, 7070)
   AGENTMEMORY_OPS_PORT         /healthz /readyz /metrics (spec.sidecar.opsPort, 7071)
   AGENTMEMORY_OPS_HOST         their address (0.0.0.0)

@@ -59,7 +59,7 @@ def load_config(environment: Mapping[str, str]) -> tuple[Config, Spec]:
         redis=RedisAddress(
             url=_redis_url(environment, spec.redis.external),
             credentials=credentials.login("redis"),
-            ca_file=environment.get("AGENTMEMORY_REDIS_CA_FILE") or None,
+            trust=credentials.trust("redis"),
         ),
         postgres_dsn=_postgres_dsn(environment, spec.postgres.external),
         credentials=credentials,

@@ -1,4 +1,4 @@
-"""Logins as mounted files, read anew for each connection, so that a rotated login needs no restart."""
+"""Logins and authorities as mounted files, read anew for each connection, so that a rotated one needs no restart."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from pathlib import Path
 
 from agentmemory_engine.errors import StoreUnavailable
 from agentmemory_engine.redis import Credentials
+from agentmemory_engine.tls import Trust
 
 STORES = ("redis", "postgres")
 
 
+class _Absent(StoreUnavailable):
+    """A file that is not there."""
+
+
 class CredentialFiles:
-    """`<store>-username` and `<store>-password` in one directory."""
+    """`<store>-username` and `<store>-password` in one directory, and `<store>-ca.crt` where an authority is given."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -23,7 +28,27 @@ class CredentialFiles:
         """Reads the login of `redis` or `postgres` each time it is called; raises StoreUnavailable."""
 
         def read() -> Credentials:
-            return Credentials(self._read(store, "username"), self._read(store, "password"))
+            username = self._read(store, "username")
+            while True:
+                login = Credentials(username, self._read(store, "password"))
+                username = self._read(store, "username")
+                if username == login.username:
+                    return login
+                # Replaced between the two: a name and a password that do not belong together are no login.
+
+        return read
+
+    def trust(self, store: str) -> Trust:
+        """Reads the authority's certificates each time it is called; None without the file.
+
+        Raises StoreUnavailable for one that cannot be read.
+        """
+
+        def read() -> str | None:
+            try:
+                return self._read(store, "ca.crt")
+            except _Absent:
+                return None
 
         return read
 
@@ -31,6 +56,8 @@ class CredentialFiles:
         path = self.directory / f"{store}-{part}"
         try:
             value = path.read_text().rstrip("\r\n")
+        except FileNotFoundError:
+            raise _Absent(store, f"cannot read its login: {path}: FileNotFoundError.") from None
         except (OSError, UnicodeDecodeError) as error:
             raise StoreUnavailable(store, f"cannot read its login: {path}: {type(error).__name__}.") from None
         if not value:

@@ -6,19 +6,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import asyncpg
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from agentmemory_engine.administration import open_client, set_login
 from agentmemory_engine.redis import Credentials
 from agentmemory_engine.schema import migrate, provision
 from agentmemory_sidecar.config import Config
@@ -101,32 +96,6 @@ async def _prepare_postgres(config: Config, login: Credentials) -> None:
         await connection.close()
 
 
-async def _prepare_redis(config: Config, login: Credentials) -> None:
-    user = config.credentials.login("redis")()
-    async with _connect_redis(config, login) as client:
-        digest = sha256(user.password.encode()).hexdigest()
-        rules = ["reset", "on", f"#{digest}", *config.settings.keys.acl()[1:]]
-        await client.execute_command("ACL", "SETUSER", user.username, *rules)
-        if await _has_acl_file(client):
-            await client.execute_command("ACL", "SAVE")
-
-
-async def _has_acl_file(client: Any) -> bool:
-    """Whether users are kept in a file. A server that does not tell keeps them by other means."""
-    try:
-        return bool((await client.config_get("aclfile")).get("aclfile"))
-    except ResponseError:
-        return False
-
-
-def _connect_redis(config: Config, login: Credentials) -> Any:
-    url = urlsplit(config.redis.url)
-    options: dict[str, Any] = {
-        "username": login.username, "password": login.password, "decode_responses": True,
-        "retry": Retry(NoBackoff(), 0), "socket_timeout": 5.0, "socket_connect_timeout": 5.0,
-    }  # fmt: skip
-    if url.scheme == "unix":
-        return redis.asyncio.Redis(unix_socket_path=unquote(url.path), **options)
-    if url.scheme == "rediss":
-        options |= {"ssl": True, "ssl_ca_certs": config.redis.ca_file}
-    return redis.asyncio.Redis(host=url.hostname or "", port=url.port or 6379, **options)
+async def _prepare_redis(config: Config, administrator: Credentials) -> None:
+    async with open_client(config.redis, administrator) as client:
+        await set_login(client, config.settings.keys, config.credentials.login("redis")())
