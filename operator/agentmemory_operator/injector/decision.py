@@ -117,8 +117,8 @@ def _only(memories: Mapping[str, Known], namespace: str) -> Known:
         names = sorted(memories)
         more = ", ..." if len(names) > _SHOWN_NAMES else ""
         raise Unfit(
-            f"there are {len(names)} AgentMemories in namespace {namespace!r}; name one of them in the pod's label "
-            f"{INJECT_LABEL}: {', '.join(names[:_SHOWN_NAMES])}{more}"
+            f"its namespace has {len(names)} AgentMemories; name one of them in the pod's label {INJECT_LABEL}: "
+            f"{', '.join(names[:_SHOWN_NAMES])}{more}"
         )
     return next(iter(memories.values()))
 
