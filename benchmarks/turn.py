@@ -10,9 +10,10 @@ from uuid import uuid4
 
 import msgspec
 
+from agentmemory_engine.connection import Arg, Connection, ServerInfo
 from agentmemory_engine.embedding.none import NullEmbedder
 from agentmemory_engine.memory import Memory
-from agentmemory_engine.redis import Arg, Connection, Redis, ServerInfo
+from agentmemory_engine.redis import Redis
 from agentmemory_engine.scripts import Script
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import Turn

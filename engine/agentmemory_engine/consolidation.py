@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 
 from agentmemory_engine.batches import batch_limit, is_deadly, lease_milliseconds
+from agentmemory_engine.complaints import Complaints
 from agentmemory_engine.errors import Unavailable
 from agentmemory_engine.journal import Batch, Journal, Probe
 from agentmemory_engine.observer import Observer
@@ -47,6 +48,9 @@ class Consolidator:
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._deadline = 0.0
         self._pending_since: dict[int, float] = {}
+        self._complaints = Complaints(logger, "consolidation waits")
+        self.moved = 0
+        """Turns moved from the journal to Postgres."""
         self.last_success: float | None = None
         """When a round last went through all owned shards without a failure (seconds since 1970)."""
 
@@ -88,11 +92,12 @@ class Consolidator:
                 if await self.round():
                     self.last_success = time.time()
                     pause = self._tick
+                    self._complaints.end()
                 else:
                     pause = min(pause * 2, 2.0)
             except Unavailable as error:
                 self._observer.failed("consolidation")
-                logger.warning("consolidation waits: %s", error)
+                self._complaints.say(error)
                 pause = min(pause * 2, 2.0)
             except Exception:
                 self._observer.failed("consolidation")
@@ -188,6 +193,7 @@ class Consolidator:
         if written is None:
             self._ownership.forget(owned.shard)
             return False
+        self.moved += len(batch.entries)
         await self._settle(owned, batch, documents, written.versions)
         await self._report(written, time.perf_counter() - started)
         return batch.more

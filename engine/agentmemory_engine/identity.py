@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from agentmemory_engine.connection import Connection
 from agentmemory_engine.errors import StoreUnavailable
 from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.redis import Connection, Redis, check_identity
+from agentmemory_engine.redis import Redis, check_identity
 from agentmemory_engine.schema import check_schema
 from agentmemory_engine.settings import Settings
 

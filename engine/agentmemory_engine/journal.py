@@ -11,10 +11,11 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from agentmemory_engine.answers import Receipt
+from agentmemory_engine.connection import Connection
 from agentmemory_engine.errors import KeyReused, ShardClosed, StoreUnavailable, VersionConflict
 from agentmemory_engine.keys import digest_key, event_id
 from agentmemory_engine.positions import Entry, Position
-from agentmemory_engine.redis import Connection, Redis, check_policy
+from agentmemory_engine.redis import Redis, check_policy
 from agentmemory_engine.scripts import load_script
 from agentmemory_engine.settings import Settings
 

@@ -47,7 +47,7 @@ from agentmemory_engine.recall import Recall, RecallQuery
 from agentmemory_engine.redis import Redis
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Opener, Ownership
-from agentmemory_engine.status import Reporter
+from agentmemory_engine.status import Reporter, reason_of
 from agentmemory_engine.turns import DocumentChange, Turn, check_turn, encode_events, fingerprint
 from agentmemory_engine.vectors import Vectors
 from agentmemory_engine.working import WorkingMemory
@@ -140,6 +140,14 @@ class Memory:
     def ended_workers(self) -> list[str]:
         """The workers that have ended, by name: none does while the memory is open, unless something is very wrong."""
         return [task.get_name() for task in self._tasks if task.done()]
+
+    async def renew_logins(self) -> dict[str, str]:
+        """Move to the logins of this moment where they are others; no request fails of it.
+
+        Answers, by store, why one goes on with the login of before; empty when none does.
+        """
+        reasons = await asyncio.gather(reason_of(self._redis.renew()), reason_of(self._postgres.renew()))
+        return {store: reason for store, reason in zip(("redis", "postgres"), reasons, strict=True) if reason}
 
     async def identity(self) -> str:
         """The id in the identity record; the first call checks the schema. Raises SchemaMismatch, ForeignStore."""

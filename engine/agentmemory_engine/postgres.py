@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
 from agentmemory_engine.errors import InvalidInput, SchemaMismatch, StoreUnavailable
-from agentmemory_engine.redis import Credentials
+from agentmemory_engine.redis import Credentials, Logins
+from agentmemory_engine.tls import Trust, explain_tls, make_context, trust_system
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     Session = asyncpg.Connection[Any] | PoolConnectionProxy[Any]
 else:
     Session = Any
+
+logger = logging.getLogger(__name__)
 
 UNAVAILABLE = (
     OSError,
@@ -65,6 +71,19 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def context_for(dsn: str, trust: Trust) -> ssl.SSLContext | None:
+    """TLS as the DSN's `sslmode` and what is trusted now say; None where the DSN says all that the driver needs."""
+    parameters = dict(parse_qsl(urlsplit(dsn).query))
+    mode = parameters.get("sslmode")
+    verifies = mode in ("verify-ca", "verify-full")
+    trusted = trust() if verifies or mode == "require" else None
+    if trusted is None and (not verifies or "sslrootcert" in parameters):
+        return None
+    context = make_context(trusted, check_name=mode == "verify-full")
+    context.set_alpn_protocols(["postgresql"])
+    return context
+
+
 class _PlainConnection(asyncpg.Connection):
     """A connection that needs no reset when it goes back to the pool, since nothing here sets session state."""
 
@@ -85,6 +104,22 @@ def _same(value: bytes) -> bytes:
     return value
 
 
+@contextmanager
+def _explaining() -> Iterator[None]:
+    """Whatever Postgres refuses inside the block is StoreUnavailable, SchemaMismatch or POISON."""
+    try:
+        yield
+    except UNAVAILABLE as error:
+        reason = explain_tls(error) or f"{type(error).__name__}: {error}"[:300]
+        raise StoreUnavailable("postgres", reason) from error
+    except OTHER_SCHEMA as error:
+        raise SchemaMismatch(f"{error}; the schema is made by the operator, or by `prepare`.") from error
+    except POISON:
+        raise
+    except (asyncpg.PostgresError, asyncpg.InternalClientError) as error:
+        raise StoreUnavailable("postgres", f"{type(error).__name__}: {error}"[:300]) from error
+
+
 @cache
 def _load(name: str) -> str:
     return files(__package__).joinpath("queries", f"{name}.sql").read_text()
@@ -93,14 +128,19 @@ def _load(name: str) -> str:
 class Postgres:
     """A pool for one schema.
 
-    `dsn` carries no password; `credentials` is asked anew for every connection.
+    `dsn` carries no password; `credentials` and `trust` are asked anew for every connection. What is trusted matters
+    where the DSN's `sslmode` is `verify-ca`, `verify-full`, or `require`, which with an authority is `verify-ca`.
     """
 
     def __init__(
-        self, dsn: str, credentials: Callable[[], Credentials], *, schema: str, size: int = 4, timeout: float = 10.0
-    ) -> None:
+        self, dsn: str, credentials: Callable[[], Credentials], *, schema: str, size: int = 4, timeout: float = 10.0,
+        trust: Trust = trust_system,
+    ) -> None:  # fmt: skip
         self._dsn = dsn
-        self._credentials = credentials
+        self._logins = Logins(credentials)
+        self._trust = trust
+        self._settled: Credentials | None = None
+        """The login that every connection in the pool has, or one after it."""
         self.schema = schema
         self._size = size
         self._timeout = timeout
@@ -121,11 +161,24 @@ class Postgres:
         )
 
     async def _connect(self, *_args: Any, **_kwargs: Any) -> asyncpg.Connection[Any]:
-        login = self._credentials()
+        refusals: list[asyncpg.PostgresError] = []
+        for login in self._logins.candidates():
+            try:
+                connection = await self._connect_as(login)
+            except asyncpg.PostgresError as error:
+                refusals.append(error)
+            else:
+                self._logins.worked = login
+                self._settled = self._settled or login
+                return connection
+        raise refusals[0]
+
+    async def _connect_as(self, login: Credentials) -> asyncpg.Connection[Any]:
         connection = await asyncpg.connect(
             self._dsn,
             user=login.username,
             password=login.password,
+            ssl=context_for(self._dsn, self._trust),
             timeout=5.0,
             command_timeout=self._timeout,
             connection_class=_PlainConnection,
@@ -137,6 +190,38 @@ class Postgres:
             connection.terminate()
             raise
         return connection
+
+    async def renew(self) -> bool:
+        """Move to the login of this moment where that is another one; answer whether it did.
+
+        Sessions in progress end by themselves. Raises StoreUnavailable or SchemaMismatch; then the login before goes
+        on.
+        """
+        login = self._logins.ask()
+        if self._pool is None or self._settled in (None, login):
+            return False
+        with _explaining():
+            await self._try(login)
+            self._logins.worked = login
+            await self._pool.expire_connections()
+            await self._replace_idle(self._pool)
+        self._settled = login
+        logger.info("postgres: moved to the login %s", login.username)
+        return True
+
+    async def _try(self, login: Credentials) -> None:
+        """Read with this login, apart from the pool."""
+        connection = await self._connect_as(login)
+        try:
+            await connection.fetchrow(self.query("ping"))
+        finally:
+            await connection.close()
+
+    async def _replace_idle(self, pool: asyncpg.Pool[Any]) -> None:
+        """Replace what nobody uses: it would keep the login of before until someone does."""
+        async with AsyncExitStack() as stack:
+            for _ in range(pool.get_idle_size()):
+                await stack.enter_async_context(pool.acquire(timeout=self._timeout))
 
     async def close(self) -> None:
         """Close the pool, cutting off what does not end by itself."""
@@ -158,7 +243,7 @@ class Postgres:
         """A connection. Whatever Postgres refuses inside the block is StoreUnavailable, SchemaMismatch or POISON."""
         if self._pool is None:
             raise StoreUnavailable("postgres", "this memory is not open")
-        try:
+        with _explaining():
             async with self._pool.acquire(timeout=self._timeout) as connection:
                 try:
                     yield connection
@@ -166,14 +251,6 @@ class Postgres:
                     # It leads to a demoted primary, or to nobody: the next one is made anew.
                     connection.terminate()
                     raise
-        except UNAVAILABLE as error:
-            raise StoreUnavailable("postgres", f"{type(error).__name__}: {error}"[:300]) from error
-        except OTHER_SCHEMA as error:
-            raise SchemaMismatch(f"{error}; the schema is made by the operator, or by `prepare`.") from error
-        except POISON:
-            raise
-        except (asyncpg.PostgresError, asyncpg.InternalClientError) as error:
-            raise StoreUnavailable("postgres", f"{type(error).__name__}: {error}"[:300]) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:

@@ -2,21 +2,20 @@
 
 All commands of a process share one connection and are answered in order, which at fifty callers has several times the
 throughput of a pool. Nothing that blocks may be sent on it: scripts and plain reads only.
-A caller that is cancelled leaves its place in the queue behind, so that answers never reach the wrong caller.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import hiredis
 
+from agentmemory_engine.connection import Arg, Connection, ServerInfo
 from agentmemory_engine.errors import (
     ForeignStore,
     JournalFull,
@@ -29,7 +28,6 @@ from agentmemory_engine.tls import Trust, explain_tls, make_context, trust_syste
 
 logger = logging.getLogger(__name__)
 
-Arg = bytes | str | int | float
 _CLOSED = "this memory is closed"
 _MINIMUM = {"redis": (7, 0), "valkey": (8, 0)}
 
@@ -40,6 +38,19 @@ class Credentials:
 
     username: str
     password: str = field(repr=False)
+
+
+class Logins:
+    """The login of the moment, and the one that worked last: that one goes on where a new one is not accepted yet."""
+
+    def __init__(self, ask: Callable[[], Credentials]) -> None:
+        self.ask = ask
+        self.worked: Credentials | None = None
+
+    def candidates(self) -> list[Credentials]:
+        """What to try, in this order; never empty. Raises StoreUnavailable."""
+        fresh = self.ask()
+        return [fresh] if self.worked in (None, fresh) else [fresh, self.worked]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,21 +65,6 @@ class RedisAddress:
     trust: Trust = trust_system
     timeout: float = 2.0
     """Seconds after which an unanswered command counts the connection as lost."""
-
-
-@dataclass(frozen=True)
-class ServerInfo:
-    """What a connection learnt of its server when it was made."""
-
-    run_id: bytes
-    """Of the process and of the history it writes: a replica that is promoted begins another history."""
-    role: str
-    flavour: str
-    version: str
-    eviction_policy: str
-    append_only: bool
-    used_memory: int
-    max_memory: int
 
 
 def parse_info(text: str) -> ServerInfo:
@@ -112,87 +108,15 @@ def explain_reply(reply: hiredis.ReplyError) -> MemoryFault:
     return StoreUnavailable("redis", text[:200])
 
 
-class Connection(asyncio.Protocol):
-    """One connection. Lost for good when `lost` is set."""
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self._reader = hiredis.Reader(notEnoughData=Ellipsis)
-        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
-        self._loop = asyncio.get_running_loop()
-        self._watchdog: asyncio.TimerHandle | None = None
-        self._transport: asyncio.Transport | None = None
-        self.lost = False
-        self.info: ServerInfo | None = None
-        self.opened: set[int] = set()
-        """The shards that were seen open in this run."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._reader.feed(data)
-        while True:
-            try:
-                reply = self._reader.gets()
-            except hiredis.ProtocolError as error:
-                self.abort(f"it answered outside the protocol ({error})")
-                return
-            if reply is Ellipsis or not self._waiting:
-                return
-            future = self._waiting.popleft()[1]
-            if not future.done():
-                future.set_result(reply)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._fail("the connection was lost" + (f" ({exc})" if exc else "") + "; is it running?")
-
-    def abort(self, reason: str) -> None:
-        """Close at once; whoever waits gets StoreUnavailable."""
-        self._fail(reason)
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _fail(self, reason: str) -> None:
-        self.lost = True
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-        while self._waiting:
-            future = self._waiting.popleft()[1]
-            if not future.done():
-                future.set_exception(StoreUnavailable("redis", reason))
-
-    def send(self, *args: Arg) -> asyncio.Future[Any]:
-        """Send a command; the future resolves to its reply (an error reply is a value, hiredis.ReplyError)."""
-        future: asyncio.Future[Any] = self._loop.create_future()
-        if self.lost or self._transport is None:
-            future.set_exception(StoreUnavailable("redis", "the connection was lost"))
-            return future
-        self._waiting.append((self._loop.time(), future))
-        if self._watchdog is None:
-            self._watchdog = self._loop.call_later(self._timeout, self._watch)
-        self._transport.write(hiredis.pack_command(args))  # type: ignore[arg-type]
-        return future
-
-    def _watch(self) -> None:
-        """Give up a connection whose oldest command is overdue: a half-open peer never answers by itself."""
-        self._watchdog = None
-        if self.lost or not self._waiting:
-            return
-        due = self._waiting[0][0] + self._timeout
-        if due <= self._loop.time():
-            self.abort(f"no answer within {self._timeout:g} s")
-        else:
-            self._watchdog = self._loop.call_at(due, self._watch)
-
-
 class Redis:
     """Redis as the engine uses it: commands and scripts on one connection that is made when needed."""
 
     def __init__(self, address: RedisAddress, *, client_name: str = "agentmemory") -> None:
         self._address = address
         self._client_name = client_name
+        self._logins = Logins(address.credentials)
         self._connection: Connection | None = None
+        self._retired: list[Connection] = []
         self._attempt: asyncio.Task[Connection] | None = None
         self._closed = False
         self.verify: Callable[[Connection], Any] | None = None
@@ -220,15 +144,24 @@ class Redis:
     def _attempted(self, attempt: asyncio.Task[Connection]) -> None:
         self._attempt = None
         if not attempt.cancelled() and attempt.exception() is None:
-            self._connection = attempt.result()
+            self._adopt(attempt.result())
+
+    def _adopt(self, connection: Connection) -> None:
+        """Send what comes on this connection; what is under way on the one before is still answered there."""
+        old, self._connection = self._connection, connection
+        self._retired = [one for one in self._retired if not one.lost]
+        if old is not None and not old.lost:
+            old.retire()
+            self._retired.append(old)
 
     async def _try_to_connect(self) -> Connection:
         try:
-            return await self._connect()
+            return await self._connect(self._logins.candidates())
         except asyncio.CancelledError:
             raise StoreUnavailable("redis", _CLOSED) from None
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, logins: Sequence[Credentials]) -> Connection:
+        """A connection with the first of these logins that is accepted."""
         try:
             async with asyncio.timeout(self._address.timeout):
                 connection = await self._dial()
@@ -236,12 +169,13 @@ class Redis:
             reason = explain_tls(error) or f"cannot connect ({type(error).__name__}: {error}); is it running?"
             raise StoreUnavailable("redis", reason) from error
         try:
-            await self._greet(connection)
+            login = await self._log_in(connection, logins)
             if self.verify is not None:
                 await self.verify(connection)
         except BaseException:
             connection.abort("refused")
             raise
+        self._logins.worked = login
         return connection
 
     async def _dial(self) -> Connection:
@@ -254,15 +188,44 @@ class Redis:
         host, port = url.hostname or "127.0.0.1", url.port or 6379
         return (await loop.create_connection(lambda: Connection(timeout), host, port, ssl=context))[1]
 
-    async def _greet(self, connection: Connection) -> None:
-        login = self._address.credentials()
+    async def _log_in(self, connection: Connection, logins: Sequence[Credentials]) -> Credentials:
+        """Log in with the first of these that is accepted; answer which. Raises for what was said to the first."""
+        refusals: list[hiredis.ReplyError] = []
+        for login in logins:
+            refusal = await self._greet(connection, login)
+            if refusal is None:
+                return login
+            refusals.append(refusal)
+        raise explain_reply(refusals[0])
+
+    async def _greet(self, connection: Connection, login: Credentials) -> hiredis.ReplyError | None:
+        """Log in and learn what the server is; answer what it has against this login."""
         hello = ["HELLO", "3", "AUTH", login.username, login.password, "SETNAME", self._client_name]
         greeting, info = await asyncio.gather(connection.send(*hello), connection.send("INFO"))
         for reply in (greeting, info):
             if isinstance(reply, hiredis.ReplyError):
-                raise explain_reply(reply)
+                return reply
         connection.info = parse_info(info.decode())
         check_server(connection.info)
+        return None
+
+    async def renew(self) -> bool:
+        """Move to a connection with the login of this moment where that is another one; answer whether it did.
+
+        Raises StoreUnavailable or a Refused; then the connection there is goes on.
+        """
+        if self._attempt is not None:
+            await asyncio.wait({self._attempt})
+        login = self._logins.ask()
+        if self._logins.worked in (None, login):
+            return False
+        connection = await self._connect([login])
+        if self._closed:
+            connection.abort(_CLOSED)
+            raise StoreUnavailable("redis", _CLOSED)
+        self._adopt(connection)
+        logger.info("redis: moved to the login %s", login.username)
+        return True
 
     async def execute(self, *args: Arg) -> Any:
         """Run one command. Raises StoreUnavailable or JournalFull."""
@@ -309,8 +272,9 @@ class Redis:
 
     def drop(self) -> None:
         """Make the next command connect anew, with the credentials of that moment."""
-        if self._connection is not None:
-            self._connection.abort("reconnecting")
+        for connection in (self._connection, *self._retired):
+            if connection is not None:
+                connection.abort("reconnecting")
 
     async def close(self) -> None:
         """Let go of the connection, and of one that is being made; whoever waits for it gets StoreUnavailable."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from agentmemory_engine.complaints import Complaints
 from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable
 from agentmemory_engine.embedding.chunks import split
 from agentmemory_engine.embedding.text import searchable_text
@@ -53,6 +54,7 @@ class Vectors:
         self._model: int | None = None
         self._released = False
         self._next_shard = 0
+        self._complaints = Complaints(logger, "embedding waits")
 
     async def model(self) -> int:
         """The number of the embedder's model in this schema. Raises StoreUnavailable."""
@@ -72,9 +74,10 @@ class Vectors:
             try:
                 while await self.embed_batch():
                     pause = 1.0
+                self._complaints.end()
             except (Unavailable, EmbeddingUnavailable) as error:
                 self._observer.failed("embedding")
-                logger.warning("embedding waits: %s", error)
+                self._complaints.say(error)
                 pause = min(pause * 2, 30.0)
                 await asyncio.sleep(pause)
             except Exception:

@@ -104,10 +104,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(config: Config, _: Mapping[str, str]) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = _stop_on_signals()
     metrics = Metrics()
     sidecar = Sidecar(config, make_memory(config, metrics), metrics)
     await sidecar.start()
@@ -117,7 +114,15 @@ async def _serve(config: Config, _: Mapping[str, str]) -> None:
 
 
 async def _drain(config: Config, _: Mapping[str, str]) -> None:
-    await drain(make_memory(config, work=False), seconds=config.drain_timeout)
+    await drain(make_memory(config, work=False), seconds=config.drain_timeout, stop=_stop_on_signals())
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
 
 
 async def _prepare(config: Config, environment: Mapping[str, str]) -> None:

@@ -20,6 +20,7 @@ from agentmemory_sidecar.resource import (
     Spec,
     read_resource,
 )
+from agentmemory_sidecar.watch import INTERVAL
 
 Number = TypeVar("Number", int, float)
 _MAX_BODY = 4 << 20
@@ -43,6 +44,8 @@ class Config:
     stop_timeout: float = 20.0
     drain_timeout: float = 600.0
     prepare_timeout: float = 60.0
+    look_every: float = INTERVAL
+    """How often the mounted logins are looked at."""
 
 
 def load_config(environment: Mapping[str, str]) -> tuple[Config, Spec]:

@@ -16,7 +16,12 @@ def make_memory(
 ) -> Memory:
     """The memory, not opened yet. Raises ConfigError for embeddings that cannot be made as configured."""
     redis = Redis(config.redis, client_name="agentmemory-sidecar")
-    postgres = Postgres(config.postgres_dsn, config.credentials.login("postgres"), schema=config.settings.keys.schema)
+    postgres = Postgres(
+        config.postgres_dsn,
+        config.credentials.login("postgres"),
+        schema=config.settings.keys.schema,
+        trust=config.credentials.trust("postgres"),
+    )
     return Memory(config.settings, redis, postgres, embedder or _embedder(config), observer, work=work)
 
 

@@ -14,8 +14,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from agentmemory_engine.administration import open_client, set_login
+from agentmemory_engine.postgres import context_for
 from agentmemory_engine.redis import Credentials
 from agentmemory_engine.schema import migrate, provision
+from agentmemory_engine.tls import explain_tls
 from agentmemory_sidecar.config import Config
 from agentmemory_sidecar.errors import ConfigError, GaveUp
 
@@ -80,14 +82,21 @@ async def _persist(store: str, deadline: float, step: Callable[[], Awaitable[Non
             if isinstance(error.__cause__, AuthenticationError):
                 raise GaveUp(f"{store} refuses the administrator's login; check AGENTMEMORY_ADMIN_*") from None
             if asyncio.get_running_loop().time() >= deadline:
-                raise GaveUp(f"{store} did not come up in time: {type(error).__name__}") from None
+                reason = explain_tls(error) or explain_tls(error.__cause__ or error) or type(error).__name__
+                raise GaveUp(f"{store} did not come up in time: {reason}") from None
         except (RedisError, asyncpg.PostgresError) as error:
             raise GaveUp(f"{store} refuses: {type(error).__name__}: {error}") from None
         await asyncio.sleep(_BETWEEN_TRIES)
 
 
 async def _prepare_postgres(config: Config, login: Credentials) -> None:
-    connection = await asyncpg.connect(config.postgres_dsn, user=login.username, password=login.password, timeout=5.0)
+    connection = await asyncpg.connect(
+        config.postgres_dsn,
+        user=login.username,
+        password=login.password,
+        ssl=context_for(config.postgres_dsn, config.credentials.trust("postgres")),
+        timeout=5.0,
+    )
     try:
         await provision(connection, config.settings.keys.schema, config.credentials.login("postgres")())
         for migration in await migrate(connection, config.settings):

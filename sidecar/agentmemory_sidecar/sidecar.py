@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import time
@@ -13,6 +14,7 @@ from agentmemory_sidecar.app import make_app
 from agentmemory_sidecar.config import Config
 from agentmemory_sidecar.health import Health, make_ops_app
 from agentmemory_sidecar.metrics import Metrics
+from agentmemory_sidecar.watch import LoginWatch
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +38,15 @@ class Sidecar:
         self._ops = web.AppRunner(
             make_ops_app(self._health), access_log=None, handle_signals=False, shutdown_timeout=1.0
         )
+        self._watch = LoginWatch(config.credentials, memory.renew_logins, interval=config.look_every)
+        self._watching: asyncio.Task[None] | None = None
         self.port = 0
         self.ops_port = 0
 
     async def start(self) -> None:
         """Open the memory and listen. Raises OSError when an address is taken; then nothing is left open."""
         await self._memory.__aenter__()
+        self._watching = asyncio.create_task(self._watch.run(), name="logins")
         try:
             await self._listen()
         except BaseException:
@@ -68,12 +73,18 @@ class Sidecar:
         self._stopping = True
         deadline = time.monotonic() + self._config.stop_timeout
         await self._api.cleanup()
+        await self._stop_watching()
         try:
             await self._memory.close(within=max(0.1, deadline - time.monotonic()))
         except Exception:
             logger.exception("the flush failed; the journal keeps what is pending")
         await self._health.close()
         await self._ops.cleanup()
+
+    async def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait({self._watching})
 
 
 async def _bind(runner: web.AppRunner, host: str, port: int) -> int:
