@@ -1,0 +1,157 @@
+"""Connections to a memory's stores, as administrator; what goes wrong is said in the words of conditions."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+
+from agentmemory_engine.administration import open_client
+from agentmemory_engine.redis import Credentials, RedisAddress
+from agentmemory_engine.tls import make_context
+from agentmemory_operator.errors import Blocked, OperatorFault, Waiting
+from agentmemory_operator.work import Access
+
+_TIMEOUT = 5.0
+
+POSTGRES_PREAMBLE = struct.pack("!ii", 8, 80877103)
+"""SSLRequest, which comes before the handshake."""
+
+
+@asynccontextmanager
+async def redis_admin(access: Access) -> AsyncIterator[Any]:
+    """A redis.asyncio client of the administrator. Raises Waiting and Blocked."""
+    client = open_client(redis_address(access, access.admin))
+    try:
+        await client.ping()
+        yield client
+    except (RedisError, OSError, TimeoutError) as error:
+        raise explain_redis(error, access) from error
+    finally:
+        await client.aclose()
+
+
+def redis_address(access: Access, login: Credentials) -> RedisAddress:
+    """The address as the engine takes it, for one login."""
+    scheme = "rediss" if access.address.tls else "redis"
+    url = f"{scheme}://{bracketed(access.address.host)}:{access.address.port}"
+    return RedisAddress(url=url, credentials=lambda: login, trust=lambda: access.ca)
+
+
+def bracketed(host: str) -> str:
+    """The host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+def explain_redis(error: Exception, access: Access) -> OperatorFault:
+    """Why Redis cannot be used, in the words of a condition."""
+    place = f"Redis at {access.address.host}:{access.address.port}"
+    text = str(error)
+    if isinstance(error, AuthenticationError) or text.startswith(("WRONGPASS", "NOAUTH")):
+        return _login_refused(place, access)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return _certificate_refused(place, text)
+    if text.startswith("NOPERM") or isinstance(error, NoPermissionError):
+        return Blocked("MissingRights", f"{place} forbids what the operator needs: {text[:300]}")
+    if "loading" in text.lower():
+        return Waiting("Loading", f"{place} is loading its data.")
+    if isinstance(error, ResponseError):
+        return Blocked("RedisRefused", f"{place} refuses: {text[:300]}")
+    return Waiting("Unreachable", f"{place} does not answer ({type(error).__name__}); is it running, and is the way to it open?")
+
+
+@asynccontextmanager
+async def postgres_admin(access: Access, database: str | None = None) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection of the administrator. Raises Waiting and Blocked."""
+    try:
+        connection = await asyncpg.connect(
+            host=access.address.host, port=access.address.port, user=access.admin.username,
+            password=access.admin.password, database=database or access.address.database, timeout=_TIMEOUT,
+            command_timeout=60.0, ssl=tls_of(access), server_settings={"application_name": "agentmemory-operator"},
+        )  # fmt: skip
+    except (asyncpg.PostgresError, OSError, TimeoutError) as error:
+        raise explain_postgres(error, access) from error
+    try:
+        yield connection
+    except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise explain_postgres(error, access) from error
+    finally:
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                await connection.close()
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            connection.terminate()
+
+
+def explain_postgres(error: Exception, access: Access) -> OperatorFault:
+    """Why Postgres cannot be used, in the words of a condition."""
+    place = f"Postgres at {access.address.host}:{access.address.port}"
+    text = f"{error} {error.__cause__ or ''}"
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return _login_refused(place, access)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return _certificate_refused(place, text)
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return Blocked(
+            "DatabaseMissing", f"{place} has no database {access.address.database}; an administrator runs: "
+            f'CREATE DATABASE "{access.address.database}"'
+        )  # fmt: skip
+    if isinstance(error, asyncpg.CannotConnectNowError):
+        return Waiting("Starting", f"{place} is starting: {error}")
+    if isinstance(error, asyncpg.PostgresError):
+        return Waiting("PostgresRefused", f"{place} refuses: {type(error).__name__}: {str(error)[:300]}")
+    return Waiting(
+        "Unreachable",
+        f"{place} does not answer ({type(error).__name__}); is it running, and is the way to it open?",
+    )
+
+
+def tls_of(access: Access) -> ssl.SSLContext | str | bool:
+    """What asyncpg takes as `ssl`, from the mode and the authority to trust."""
+    mode = access.ssl_mode
+    if mode not in ("verify-ca", "verify-full"):
+        return mode
+    return make_context(access.ca, check_name=mode == "verify-full")
+
+
+async def served_certificate(access: Access, *, preamble: bytes = b"") -> str | None:
+    """The certificate that a store shows now, in PEM, whatever it is worth. None where there is no answer.
+
+    Postgres wants a `preamble` before the handshake, and answers it with one byte.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            reader, writer = await asyncio.open_connection(access.address.host, access.address.port)
+            if preamble:
+                writer.write(preamble)
+                await reader.readexactly(1)
+            await writer.start_tls(context, server_hostname=access.address.host)
+            shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            writer.close()
+    except (OSError, TimeoutError, EOFError):
+        return None
+    return ssl.DER_cert_to_PEM_cert(shown) if shown else None
+
+
+def _login_refused(place: str, access: Access) -> Blocked:
+    return Blocked(
+        "LoginRefused",
+        f"{place} refuses the administrator's login {access.admin.username!r}; correct the password in its Secret.",
+    )
+
+
+def _certificate_refused(place: str, text: str) -> Blocked:
+    said = text.split("CERTIFICATE_VERIFY_FAILED]", 1)[-1].strip()[:200]
+    return Blocked(
+        "CertificateRefused",
+        f"The certificate of {place} does not verify ({said}); put the authority that signed it into ca.crt of the Secret.",
+    )

@@ -1,0 +1,96 @@
+"""The logins of a memory's sidecars and their rotation: pure decisions over what Secret <memory>-credentials holds.
+
+Two logins alternate. A rotation writes the next one into the Secret, sets it in the stores, makes sure that both take
+it, and only then gives it to the sidecars; the former one is dropped when all of them have had time to notice. All of
+it stands in the Secret, so that any operator can go on from any point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from agentmemory_engine.redis import Credentials
+
+STORES = ("redis", "postgres")
+Changes = dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Logins:
+    """One login to each store."""
+
+    redis: Credentials
+    postgres: Credentials
+
+
+def current(data: Mapping[str, str]) -> Logins:
+    """What the sidecars use."""
+    return _read(data, "")
+
+
+def upcoming(data: Mapping[str, str]) -> Logins | None:
+    """What they will use, once the stores take it."""
+    return _read(data, "next-") if data.get("next-redis-username") else None
+
+
+def retired(data: Mapping[str, str]) -> dict[str, str]:
+    """The username in each store that nobody should use any more; empty where there is none."""
+    if not data.get("retired-at"):
+        return {}
+    return {store: data[f"retired-{store}-username"] for store in STORES}
+
+
+def all_of(data: Mapping[str, str]) -> list[Logins]:
+    """The logins that the stores have to take."""
+    after = upcoming(data)
+    return [current(data)] + ([after] if after else [])
+
+
+def begin(data: Mapping[str, str], wanted: str, passwords: Mapping[str, str]) -> Changes:
+    """What to write for a rotation to begin; nothing where it was done, is under way, or the former is not over.
+
+    `wanted` is the value of the annotation that asks for it; `passwords` are new ones, by store.
+    """
+    if not wanted or wanted == data.get("rotation", "") or data.get("next-redis-username") or data.get("retired-at"):
+        return {}
+    changes: Changes = {"next-for": wanted}
+    for store in STORES:
+        changes[f"next-{store}-username"] = other(data[f"{store}-username"])
+        changes[f"next-{store}-password"] = passwords[store]
+    return changes
+
+
+def promote(data: Mapping[str, str], now: datetime) -> Changes:
+    """What to write once the stores take the next login: it becomes the current one, and the clock of the former runs."""
+    changes: Changes = {"rotation": data["next-for"], "next-for": None, "retired-at": now.isoformat()}
+    for store in STORES:
+        changes[f"retired-{store}-username"] = data[f"{store}-username"]
+        for part in ("username", "password"):
+            changes[f"{store}-{part}"] = data[f"next-{store}-{part}"]
+            changes[f"next-{store}-{part}"] = None
+    return changes
+
+
+def remaining(data: Mapping[str, str], now: datetime, grace: float) -> float | None:
+    """Seconds until the former login may be dropped, 0 when it may; None where there is none."""
+    if not data.get("retired-at"):
+        return None
+    over = datetime.fromisoformat(data["retired-at"]) + timedelta(seconds=grace)
+    return max(0.0, (over - now).total_seconds())
+
+
+def forget(data: Mapping[str, str]) -> Changes:
+    """What to write once the former login is dropped."""
+    return {key: None for key in data if key.startswith("retired-")}
+
+
+def other(username: str) -> str:
+    """The second of the two logins: `…_1` and `…_2` alternate."""
+    base, _, number = username.rpartition("_")
+    return f"{base}_{2 if number == '1' else 1}"
+
+
+def _read(data: Mapping[str, str], prefix: str) -> Logins:
+    return Logins(*(Credentials(data[f"{prefix}{one}-username"], data[f"{prefix}{one}-password"]) for one in STORES))

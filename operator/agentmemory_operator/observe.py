@@ -1,0 +1,138 @@
+"""The step that looks at a memory as its sidecars see it: with their login, through their way to Postgres."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from agentmemory_engine.answers import Status
+from agentmemory_engine.errors import ForeignStore, MemoryFault
+from agentmemory_engine.identity import Identity
+from agentmemory_engine.journal import Journal
+from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.redis import Redis
+from agentmemory_engine.status import Reporter
+from agentmemory_operator import conditions
+from agentmemory_operator.connections import bracketed, redis_address
+from agentmemory_operator.errors import Blocked, Waiting
+from agentmemory_operator.logins import Logins, current
+from agentmemory_operator.work import Work, stamp
+
+_SOON = 15.0
+"""Seconds until the next look while entries are pending."""
+
+
+async def observe(work: Work) -> None:
+    """Find out what is pending and for how long, and whether the sidecars' logins work. Raises OperatorFault."""
+    if work.redis is None or work.postgres is None or not work.logins:
+        raise Waiting("StoresUnknown", "The stores cannot be asked: where they are, or their logins, is not known yet.")
+    async with Sight(work, current(work.logins)) as sight:
+        status = await sight.reporter.status()
+        reasons = await sight.reporter.check(sight.identity.read)
+    _judge_logins(work, reasons)
+    _judge_lag(work, status, reasons)
+
+
+class Sight:
+    """A memory through one login; `async with` opens and closes it. Raises Blocked for stores of another memory."""
+
+    def __init__(self, work: Work, login: Logins) -> None:
+        assert work.redis is not None
+        self._redis = Redis(redis_address(work.redis, login.redis), client_name="agentmemory-operator")
+        self._postgres = _postgres(work, login)
+        self.identity = Identity(self._redis, self._postgres, work.settings)
+        self.reporter = Reporter(self._redis, self._postgres, Journal(self._redis, work.settings), work.settings)
+
+    async def __aenter__(self) -> Sight:
+        await self._postgres.open()
+        try:
+            await self._redis.connection()
+        except ForeignStore as error:
+            await self._close()
+            raise Blocked("IdentityMismatch", str(error)) from error
+        except MemoryFault:
+            return self
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        await self._redis.close()
+        await self._postgres.close()
+
+
+def _postgres(work: Work, login: Logins) -> Postgres:
+    access = work.postgres
+    assert access is not None
+    address = work.pooler or access.address
+    mode = "verify-full" if work.pooler else access.ssl_mode
+    dsn = (
+        f"postgresql://{bracketed(address.host)}:{address.port}/{quote(access.address.database or '', safe='')}"
+        f"?sslmode={mode}"
+    )
+    trust = work.pooler_ca if work.pooler else access.ca
+    return Postgres(
+        dsn, lambda: login.postgres, schema=work.settings.keys.schema, size=2, timeout=5.0, trust=lambda: trust
+    )
+
+
+def _judge_logins(work: Work, reasons: dict[str, str]) -> None:
+    """Whether the stores take the sidecars' logins, where they answer at all."""
+    refused = {part: reasons[part] for part in ("redis", "postgres") if part in work.serving and part in reasons}
+    if not {"redis", "postgres"} <= work.serving:
+        work.say(conditions.CREDENTIALS, "Unknown", "WaitingForStores", "The stores are not ready.")
+    elif refused:
+        work.memo.redis_logins = work.memo.postgres_logins = ()
+        part, reason = next(iter(refused.items()))
+        work.say(conditions.CREDENTIALS, "False", "LoginNotAccepted", f"{part}, asked as a sidecar: {reason}")
+        work.soon(5.0)
+    else:
+        work.say(conditions.CREDENTIALS, "True", "Accepted", "Both stores take the sidecars' logins.")
+
+
+def _judge_lag(work: Work, status: Status, reasons: dict[str, str]) -> None:
+    """ConsolidationHealthy, and the figures. What cannot be seen is left out, never repeated from before."""
+    figures = figures_of(status, work.settings.ttl)
+    figures["observedAt"] = stamp(work.clock())
+    work.status["consolidation"] = figures
+    work.lag, work.pending = status.lag, status.pending
+    if status.lag is None or status.pending is None:
+        work.say(conditions.CONSOLIDATION, "Unknown", "JournalUnseen", f"Redis: {reasons.get('redis', 'no answer')}")
+        return
+    if status.dead_letters is None:
+        work.say(conditions.CONSOLIDATION, "Unknown", "PostgresUnseen", f"Postgres: {reasons.get('postgres', '')}")
+        return
+    work.found[conditions.CONSOLIDATION] = judge(status, work)
+    if status.pending:
+        work.soon(_SOON)
+
+
+def judge(status: Status, work: Work) -> conditions.Condition:
+    """What lag and dead letters mean."""
+    alerts = work.memory.spec.consolidation.alerts
+    lag, ratio = status.lag or 0.0, (status.lag or 0.0) / work.settings.ttl
+    told = f"The oldest of {status.pending} pending entries is {lag:.0f} s old, {ratio:.0%} of the TTL"
+    verdict: tuple[conditions.Verdict, str, str] = ("True", "KeepingUp", "Entries reach Postgres in time.")
+    if ratio >= alerts.critical_ratio:
+        verdict = ("False", "LagCritical", f"{told} (critical at {alerts.critical_ratio:.0%}). Look at the sidecars.")
+    elif ratio >= alerts.warning_ratio:
+        verdict = ("False", "LagWarning", f"{told} (warning at {alerts.warning_ratio:.0%}). Look at the sidecars.")
+    elif status.dead_letters:
+        verdict = (
+            "False", "DeadLetters", f"Postgres refused {status.dead_letters} events for their own sake; they are kept. "
+            "List and replay them through GET /v1/dead-letters of a sidecar.",
+        )  # fmt: skip
+    return conditions.Condition(conditions.CONSOLIDATION, *verdict)
+
+
+def figures_of(status: Status, ttl: float) -> dict[str, Any]:
+    """The figures as the status of the resource shows them: seconds to a tenth, the ratio to a thousandth."""
+    found: dict[str, Any] = {}
+    if status.lag is not None:
+        found |= {"lagSeconds": round(status.lag, 1), "lagRatio": round(status.lag / ttl, 3)}
+    if status.pending is not None:
+        found["pending"] = status.pending
+    if status.dead_letters is not None:
+        found["deadLetters"] = status.dead_letters
+    return found

@@ -1,0 +1,33 @@
+"""Postgres in a StatefulSet of the operator's own."""
+
+from __future__ import annotations
+
+from agentmemory_operator.names import child
+from agentmemory_operator.providers.managed import ensure_store
+from agentmemory_operator.resources import postgres
+from agentmemory_operator.resources.common import StoreAddress
+from agentmemory_operator.secrets import ensure_admin
+from agentmemory_operator.spec import ManagedPostgres
+from agentmemory_operator.tls import ensure_certificate
+from agentmemory_operator.work import Access, Work
+
+ADMIN = "postgres"
+DATABASE = "agentmemory"
+
+
+class Managed:
+    """See Provider."""
+
+    def __init__(self, spec: ManagedPostgres) -> None:
+        self._spec = spec
+
+    async def provide(self, work: Work) -> Access:
+        memory = work.memory
+        name = child(memory.name, "postgres")
+        admin = await ensure_admin(work, "postgres", ADMIN)
+        certificate = await ensure_certificate(work, "postgres")
+        address = StoreAddress(f"{name}.{memory.namespace}.svc", 5432, True, DATABASE)
+        work.postgres = Access(address, admin, certificate["ca.crt"], certificate["tls.crt"])
+        manifests = postgres.manifests(memory, namespaces=work.config.namespaces)
+        await ensure_store(work, manifests, name, self._spec.storage)
+        return work.postgres

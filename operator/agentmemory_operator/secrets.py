@@ -1,0 +1,69 @@
+"""Secrets with logins: made once with random passwords, or read from where the resource says."""
+
+from __future__ import annotations
+
+from secrets import token_urlsafe
+
+from agentmemory_engine.redis import Credentials
+from agentmemory_operator.errors import Blocked
+from agentmemory_operator.kube import SECRET, Object
+from agentmemory_operator.names import child
+from agentmemory_operator.objects import encode_secret, secret_data
+from agentmemory_operator.resources.common import meta
+from agentmemory_operator.work import Work
+
+
+def new_password() -> str:
+    """Safe in URLs, files and configuration alike."""
+    return token_urlsafe(32)
+
+
+async def ensure_admin(work: Work, store: str, username: str) -> Credentials:
+    """The administrator of a managed store. Raises Blocked for a Secret that lacks a member."""
+    name = child(work.memory.name, f"{store}-admin")
+    data = {"username": username, "password": new_password()}
+    live = await work.objects.ensure_secret(_login_secret(work, name, f"{store}-admin", data))
+    return _login(name, secret_data(live))
+
+
+async def ensure_credentials(work: Work) -> Object:
+    """The logins of the sidecars: Secret <memory>-credentials."""
+    data = {}
+    for store in ("redis", "postgres"):
+        data[f"{store}-username"] = f"{work.settings.keys.schema}_1"
+        data[f"{store}-password"] = new_password()
+    name = child(work.memory.name, "credentials")
+    live = await work.objects.ensure_secret(_login_secret(work, name, "credentials", data))
+    missing = [key for key in data if not secret_data(live).get(key)]
+    if missing:
+        raise Blocked(
+            "SecretIncomplete",
+            f"Secret {name} lacks {', '.join(missing)}. Restore it from a backup, or delete it: it is made anew.",
+        )
+    return live
+
+
+async def read_external(work: Work, name: str, *, username: str | None = None) -> tuple[Credentials, str | None]:
+    """The login in a Secret of the user's own, and the authority to trust. Raises Blocked."""
+    live = await work.kube.get(SECRET, work.memory.namespace, name)
+    if live is None:
+        raise Blocked(
+            "SecretMissing", f"Secret {name} is not in namespace {work.memory.namespace}; make it with username and "
+            "password, and ca.crt where the store's certificate is signed by an authority of your own."
+        )  # fmt: skip
+    data = secret_data(live)
+    return _login(name, {"username": username or ""} | data), data.get("ca.crt") or None
+
+
+def _login(name: str, data: dict[str, str]) -> Credentials:
+    # A file made with `echo` ends in a newline, which no login has.
+    values = {key: data.get(key, "").strip("\r\n") for key in ("username", "password")}
+    missing = [key for key, value in values.items() if not value]
+    if missing:
+        raise Blocked("SecretIncomplete", f"Secret {name} lacks {' and '.join(missing)}.")
+    return Credentials(values["username"], values["password"])
+
+
+def _login_secret(work: Work, name: str, component: str, data: dict[str, str]) -> Object:
+    metadata = meta(work.memory, name, component, owned=False)
+    return {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": encode_secret(data)}

@@ -1,0 +1,117 @@
+"""What the steps of one reconciliation share: the memory, the cluster, what was found so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from agentmemory_engine.redis import Credentials
+from agentmemory_engine.settings import Settings
+from agentmemory_operator.conditions import Condition, Verdict
+from agentmemory_operator.config import Config
+from agentmemory_operator.errors import Refused
+from agentmemory_operator.kube import Kube
+from agentmemory_operator.objects import Objects
+from agentmemory_operator.resources.common import StoreAddress
+from agentmemory_operator.spec import AgentMemory, seconds
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach a store as its administrator. `ca` is what to trust, `certificate` what a managed store should show;
+    both in PEM."""
+
+    address: StoreAddress
+    admin: Credentials
+    ca: str | None = None
+    certificate: str | None = None
+    ssl_mode: str = "verify-full"
+    """Of Postgres, as libpq knows it."""
+
+
+@dataclass
+class Memo:
+    """What a process remembers of a memory between reconciliations; all of it can be lost without harm."""
+
+    redis_logins: tuple[str, ...] = ()
+    """The run of Redis, and digests of the logins that were set in it."""
+    postgres_logins: tuple[str, ...] = ()
+    """Digests of the logins that were set in Postgres."""
+
+
+@dataclass
+class Work:
+    """One reconciliation."""
+
+    memory: AgentMemory
+    kube: Kube
+    config: Config
+    memo: Memo
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    found: dict[str, Condition] = field(default_factory=dict)
+    redis: Access | None = None
+    postgres: Access | None = None
+    pooler: StoreAddress | None = None
+    """Where sidecars reach Postgres, when not directly."""
+    pooler_ca: str | None = None
+    lag: float | None = None
+    """Age of the oldest pending entry, in seconds; None when it could not be seen."""
+    pending: int | None = None
+    logins: dict[str, str] = field(default_factory=dict)
+    """What Secret <memory>-credentials holds."""
+    status: dict[str, Any] = field(default_factory=dict)
+    """Members of the status to write, apart from conditions."""
+    serving: set[str] = field(default_factory=set)
+    """What was found good in this reconciliation: redis, postgres, schema."""
+    dropped: set[str] = field(default_factory=set)
+    """The stores in which the former login was dropped."""
+    refused: list[Refused] = field(default_factory=list)
+    """Changes that cannot be done."""
+    again: float | None = None
+    """Seconds after which to look again, when sooner than usual."""
+    now_pending: list[str] = field(default_factory=list)
+    """What is under way, for the condition Progressing."""
+
+    def __post_init__(self) -> None:
+        self.objects = Objects(self.kube, self.memory.namespace, self.memory.name)
+        self.frozen = False
+        spec = self.memory.spec
+        self.settings = Settings(
+            namespace=self.memory.namespace,
+            name=self.memory.name,
+            shards=spec.shards,
+            ttl=seconds(spec.working_memory.ttl),
+            max_delay=seconds(spec.consolidation.max_delay),
+            instance="operator",
+        )
+
+    @contextmanager
+    def looking_only(self) -> Iterator[None]:
+        """Write nothing inside: neither objects, nor in the stores."""
+        before = self.frozen
+        self.frozen = self.objects.frozen = True
+        try:
+            yield
+        finally:
+            self.frozen = self.objects.frozen = before
+
+    def say(self, kind: str, status: Verdict, reason: str, message: str = "") -> None:
+        """Record a finding."""
+        self.found[kind] = Condition(kind, status, reason, message)
+
+    def progress(self, what: str, *, again: float = 5.0) -> None:
+        """Something is under way, to be looked at again soon."""
+        self.now_pending.append(what)
+        self.soon(again)
+
+    def soon(self, after: float) -> None:
+        """Look again after so many seconds, or sooner."""
+        self.again = after if self.again is None else min(self.again, after)
+
+
+def stamp(now: datetime) -> str:
+    """RFC 3339, in whole seconds."""
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
