@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agentmemory_operator import names
@@ -27,6 +27,14 @@ class StoreAddress:
     port: int
     tls: bool
     database: str | None = None
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who may connect to a store. The password never shows in a repr."""
+
+    username: str
+    password: str = field(repr=False)
 
 
 def labels(memory: AgentMemory, component: str) -> dict[str, str]:

@@ -1,0 +1,80 @@
+"""ConfigMap N-sidecar: the AgentMemory as a sidecar reads it, with the stores' real addresses, and whom to trust."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from agentmemory_operator import names
+from agentmemory_operator.resources.common import Manifest, StoreAddress, meta, ssl_mode
+from agentmemory_operator.resources.pods import given
+from agentmemory_operator.spec import AgentMemory, Spec
+
+KEY = "agentmemory.yaml"
+
+
+def manifest(
+    memory: AgentMemory,
+    *,
+    redis: StoreAddress,
+    postgres: StoreAddress,
+    redis_ca: str | None,
+    postgres_ca: str | None,
+) -> Manifest:
+    """The ConfigMap. `postgres` is the pooler where there is one; the authorities are in PEM."""
+    resolved = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"name": memory.name, "namespace": memory.namespace},
+        "spec": {
+            **_behaviour(memory.spec),
+            "redis": {"external": {"host": redis.host, "port": redis.port, "tls": redis.tls}},
+            "postgres": {"external": _postgres(memory, postgres, ca=postgres_ca is not None)},
+        },
+    }
+    files = given(**{"redis-ca.crt": redis_ca, "postgres-ca.crt": postgres_ca})
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": meta(memory, names.child(memory.name, "sidecar"), "sidecar", owned=True),
+        "data": {KEY: yaml.safe_dump(resolved, sort_keys=False), **files},
+    }
+
+
+def _postgres(memory: AgentMemory, address: StoreAddress, *, ca: bool) -> dict[str, Any]:
+    return {
+        "host": address.host,
+        "port": address.port,
+        "database": address.database,
+        "sslMode": ssl_mode(memory, ca=ca),
+    }
+
+
+def _behaviour(spec: Spec) -> dict[str, Any]:
+    """What a sidecar acts by. The rest of the spec is the operator's own, and would only make files change."""
+    working, consolidation, index = spec.working_memory, spec.consolidation, spec.recall.index
+    return {
+        "mode": spec.mode,
+        "shards": spec.shards,
+        "workingMemory": {
+            "ttl": working.ttl,
+            "recentMessages": working.recent_messages,
+            "maxDocumentSize": working.max_document_size,
+        },
+        "consolidation": {
+            "maxDelay": consolidation.max_delay,
+            "batchSize": consolidation.batch_size,
+            "alerts": {
+                "warningRatio": consolidation.alerts.warning_ratio,
+                "criticalRatio": consolidation.alerts.critical_ratio,
+            },
+        },
+        "embedding": {"provider": spec.embedding.provider, "dimensions": spec.embedding.dimensions},
+        "recall": {
+            "distance": spec.recall.distance,
+            "index": {"kind": index.kind, "m": index.m, "efConstruction": index.ef_construction},
+        },
+        **given(retention=given(events=spec.retention.events)),
+        "sidecar": {"port": spec.sidecar.port, "opsPort": spec.sidecar.ops_port},
+    }
