@@ -63,7 +63,9 @@ def phase_of(ready: Condition, progressing: Condition | None, paused: Condition 
     return "Degraded" if ready.status == "False" else "Unknown"
 
 
-def merge(old: Iterable[dict[str, Any]], new: Iterable[Condition], *, generation: int, now: str) -> list[dict[str, Any]]:
+def merge(
+    old: Iterable[dict[str, Any]], new: Iterable[Condition], *, generation: int, now: str
+) -> list[dict[str, Any]]:
     """Conditions as they are stored: a time of transition is kept as long as the status stays.
 
     `now` is an RFC 3339 time. The same findings give back equal entries, so that nothing has to be written.

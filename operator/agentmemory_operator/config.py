@@ -70,7 +70,9 @@ def load_config(environment: Mapping[str, str]) -> Config:
         pod=text("POD"),
         sidecar_image=text("SIDECAR_IMAGE"),
         pull_policy=pull_policy,
-        watch_namespaces=tuple(filter(None, (one.strip() for one in environment.get("AGENTMEMORY_WATCH_NAMESPACES", "").split(",")))),
+        watch_namespaces=tuple(
+            filter(None, (one.strip() for one in environment.get("AGENTMEMORY_WATCH_NAMESPACES", "").split(",")))
+        ),
         monitoring_namespace=text("MONITORING_NAMESPACE", "monitoring"),
         resync=number("RESYNC", 60.0, 1.0, 3600.0),
         rotation_grace=number("ROTATION_GRACE", 300.0, 1.0, 86_400.0),

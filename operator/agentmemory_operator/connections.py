@@ -63,7 +63,9 @@ def explain_redis(error: Exception, access: Access) -> OperatorFault:
         return Waiting("Loading", f"{place} is loading its data.")
     if isinstance(error, ResponseError):
         return Blocked("RedisRefused", f"{place} refuses: {text[:300]}")
-    return Waiting("Unreachable", f"{place} does not answer ({type(error).__name__}); is it running, and is the way to it open?")
+    return Waiting(
+        "Unreachable", f"{place} does not answer ({type(error).__name__}); is it running, and is the way to it open?"
+    )
 
 
 @asynccontextmanager

@@ -69,7 +69,9 @@ def _unschedulable(pod: Object, claim: Object | None) -> OperatorFault | None:
     for one in pod.get("status", {}).get("conditions", []):
         if one.get("type") == "PodScheduled" and one.get("status") == "False":
             pending = claim is not None and claim.get("status", {}).get("phase") == "Pending"
-            reason = "VolumePending" if pending and "PersistentVolumeClaim" in one.get("message", "") else "Unschedulable"
+            reason = (
+                "VolumePending" if pending and "PersistentVolumeClaim" in one.get("message", "") else "Unschedulable"
+            )
             return Blocked(reason, f"Pod {_name(pod)} finds no node: {one.get('message', '')[:600]}")
     return None
 

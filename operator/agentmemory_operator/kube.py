@@ -166,7 +166,7 @@ class KubeClient:
         url = self._api.configuration.host + path + ("?" + urlencode(query) if query else "")
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         try:
-            response = await self._api.rest_client.request(
+            response = await self._api.rest_client.request(  # type: ignore[no-untyped-call]
                 method, url, headers=headers, body=body, _request_timeout=_TIMEOUT
             )
             text = await response.read()

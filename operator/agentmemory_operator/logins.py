@@ -43,9 +43,9 @@ def retired(data: Mapping[str, str]) -> dict[str, str]:
 
 
 def all_of(data: Mapping[str, str]) -> list[Logins]:
-    """The logins that the stores have to take."""
-    after = upcoming(data)
-    return [current(data)] + ([after] if after else [])
+    """The logins that the stores have to take: the current one, the next, and the former until it is dropped."""
+    found = [current(data), upcoming(data), _read(data, "retired-") if data.get("retired-at") else None]
+    return [one for one in found if one is not None]
 
 
 def begin(data: Mapping[str, str], wanted: str, passwords: Mapping[str, str]) -> Changes:
@@ -66,8 +66,8 @@ def promote(data: Mapping[str, str], now: datetime) -> Changes:
     """What to write once the stores take the next login: it becomes the current one, and the clock of the former runs."""
     changes: Changes = {"rotation": data["next-for"], "next-for": None, "retired-at": now.isoformat()}
     for store in STORES:
-        changes[f"retired-{store}-username"] = data[f"{store}-username"]
         for part in ("username", "password"):
+            changes[f"retired-{store}-{part}"] = data[f"{store}-{part}"]
             changes[f"{store}-{part}"] = data[f"next-{store}-{part}"]
             changes[f"next-{store}-{part}"] = None
     return changes

@@ -32,7 +32,7 @@ def _same_quantity(one: Any, other: Any) -> bool:
     if not isinstance(one, str) or not isinstance(other, str):
         return False
     try:
-        return bool(parse_quantity(one) == parse_quantity(other))
+        return bool(parse_quantity(one) == parse_quantity(other))  # type: ignore[no-untyped-call]
     except ValueError:
         return False
 
@@ -48,7 +48,7 @@ def stamped(manifest: Object) -> Object:
 def is_ours(live: Object, memory: str) -> bool:
     """Whether an object was made by this operator for this memory."""
     labels = live["metadata"].get("labels", {})
-    return labels.get("app.kubernetes.io/managed-by") == MANAGER and labels.get(MEMORY_LABEL) == memory
+    return bool(labels.get("app.kubernetes.io/managed-by") == MANAGER and labels.get(MEMORY_LABEL) == memory)
 
 
 class Objects:

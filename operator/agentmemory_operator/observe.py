@@ -16,6 +16,7 @@ from agentmemory_operator import conditions
 from agentmemory_operator.connections import bracketed, redis_address
 from agentmemory_operator.errors import Blocked, Waiting
 from agentmemory_operator.logins import Logins, current
+from agentmemory_operator.resources.common import ssl_mode
 from agentmemory_operator.work import Work, stamp
 
 _SOON = 15.0
@@ -66,12 +67,12 @@ def _postgres(work: Work, login: Logins) -> Postgres:
     access = work.postgres
     assert access is not None
     address = work.pooler or access.address
-    mode = "verify-full" if work.pooler else access.ssl_mode
+    trust = work.pooler_ca if work.pooler else access.ca
+    mode = ssl_mode(work.memory, ca=trust is not None)
     dsn = (
         f"postgresql://{bracketed(address.host)}:{address.port}/{quote(access.address.database or '', safe='')}"
         f"?sslmode={mode}"
     )
-    trust = work.pooler_ca if work.pooler else access.ca
     return Postgres(
         dsn, lambda: login.postgres, schema=work.settings.keys.schema, size=2, timeout=5.0, trust=lambda: trust
     )

@@ -33,8 +33,8 @@ async def tend_redis(work: Work) -> None:
             await _keep_policy(client)
         facts = await preflight.examine_redis(client)
         _raise_first(preflight.problems_of(facts))
-        await _set_redis_logins(work, client)
-        await _drop_retired(work, "redis", lambda name: administration.drop_login(client, name))
+        if not await _drop_retired(work, "redis", lambda name: administration.drop_login(client, name)):
+            await _set_redis_logins(work, client)
         if access.certificate:
             await _reload(work, access, "redis", lambda: _reload_redis(client))
     work.status["redis"] = {
@@ -56,8 +56,8 @@ async def tend_postgres(work: Work) -> None:
         facts = await preflight.examine_postgres(admin, name)
         _raise_first(preflight.problems_of(facts))
         try:
-            await _set_postgres_logins(work, admin)
-            await _drop_retired(work, "postgres", lambda login: schema.drop_login(admin, name, login))
+            if not await _drop_retired(work, "postgres", lambda login: schema.drop_login(admin, name, login)):
+                await _set_postgres_logins(work, admin)
         except asyncpg.PostgresError as error:
             raise Blocked("PostgresRefused", f"Postgres refuses to make roles and schema: {error}") from error
         if access.certificate:
@@ -82,7 +82,7 @@ async def tend_schema(work: Work) -> None:
         try:
             if not work.frozen:
                 await schema.migrate(admin, work.settings)
-            version, applied_at = await schema.applied_version(admin, work.settings)
+            version, applied_at = await schema.applied_version(admin, work.settings.keys.schema)
         except ForeignStore as error:
             raise Blocked("IdentityMismatch", str(error)) from error
         except SchemaMismatch as error:
@@ -142,16 +142,17 @@ def _digest(login: Credentials) -> str:
     return sha256(f"{login.username}:{login.password}".encode()).hexdigest()
 
 
-async def _drop_retired(work: Work, store: str, drop: Callable[[str], Awaitable[None]]) -> None:
-    """Drop the former login, once the sidecars have had time to leave it."""
+async def _drop_retired(work: Work, store: str, drop: Callable[[str], Awaitable[None]]) -> bool:
+    """Drop the former login, once the sidecars have had time to leave it; whether that was done now."""
     left = logins.remaining(work.logins, work.clock(), work.config.rotation_grace)
     if left is None or work.frozen:
-        return
+        return False
     if left > 0:
         work.soon(left + 1.0)
-        return
+        return False
     await drop(logins.retired(work.logins)[store])
     work.dropped.add(store)
+    return True
 
 
 async def _reload_redis(client: Any) -> None:

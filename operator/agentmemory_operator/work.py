@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentmemory_engine.redis import Credentials
 from agentmemory_engine.settings import Settings
@@ -17,6 +17,9 @@ from agentmemory_operator.kube import Kube
 from agentmemory_operator.objects import Objects
 from agentmemory_operator.resources.common import StoreAddress
 from agentmemory_operator.spec import AgentMemory, seconds
+
+if TYPE_CHECKING:
+    from agentmemory_operator.pods import Sidecars
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Work:
     lag: float | None = None
     """Age of the oldest pending entry, in seconds; None when it could not be seen."""
     pending: int | None = None
+    sidecars: Sidecars | None = None
     logins: dict[str, str] = field(default_factory=dict)
     """What Secret <memory>-credentials holds."""
     status: dict[str, Any] = field(default_factory=dict)
@@ -99,8 +103,10 @@ class Work:
             self.frozen = self.objects.frozen = before
 
     def say(self, kind: str, status: Verdict, reason: str, message: str = "") -> None:
-        """Record a finding."""
-        self.found[kind] = Condition(kind, status, reason, message)
+        """Record a finding. What an earlier step found False stays so."""
+        known = self.found.get(kind)
+        if known is None or known.status != "False":
+            self.found[kind] = Condition(kind, status, reason, message)
 
     def progress(self, what: str, *, again: float = 5.0) -> None:
         """Something is under way, to be looked at again soon."""

@@ -11,6 +11,7 @@ import os
 import re
 from base64 import b64encode
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import pbkdf2_hmac, sha256
 from importlib.metadata import version as distribution_version
 from importlib.resources import files
@@ -166,6 +167,17 @@ async def migrate(connection: asyncpg.Connection[Any], settings: Settings) -> li
             applied.append(migration)
         await _record_identity(connection, schema, settings)
     return applied
+
+
+async def applied_version(connection: asyncpg.Connection[Any], schema: str) -> tuple[int, datetime]:
+    """The last migration of this schema, and when it was applied. Raises SchemaMismatch where there is none."""
+    try:
+        row = await connection.fetchrow(_statement(connection, "version", schema))
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        row = None
+    if row is None:
+        raise SchemaMismatch("The schema is not there yet; it is made by the operator, or by `prepare`.")
+    return row["version"], row["applied_at"]
 
 
 def _check_same(migration: Migration, checksum: str) -> None:

@@ -1,0 +1,143 @@
+"""Bring one AgentMemory into being and keep it so: a short list of ordered steps, each of which looks at what is there
+and mends what differs. Whatever happened before, and wherever it was cut off, the same steps lead to the same end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from agentmemory_operator import conditions
+from agentmemory_operator.changes import refusals
+from agentmemory_operator.conditions import Condition
+from agentmemory_operator.draining import tend_drain
+from agentmemory_operator.errors import Blocked, InvalidSpec, OperatorFault, Refused, Waiting
+from agentmemory_operator.kube import KubeError
+from agentmemory_operator.names import RECONCILE_ANNOTATION
+from agentmemory_operator.observe import observe
+from agentmemory_operator.pods import tend_sidecars
+from agentmemory_operator.pooling import tend_pooler
+from agentmemory_operator.resources import config
+from agentmemory_operator.rotation import tend_credentials, tend_rotation
+from agentmemory_operator.stores import tend_postgres, tend_redis, tend_schema
+from agentmemory_operator.work import Work
+
+logger = logging.getLogger(__name__)
+
+_WAITING = 4.0
+"""Seconds until the next look at what is on its way."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """`kind` is the condition that says how it went."""
+
+    kind: str
+    run: Callable[[Work], Awaitable[None]]
+
+
+async def tend_configuration(work: Work) -> None:
+    """Give the sidecars the memory's settings and the stores' addresses. Raises OperatorFault."""
+    if work.redis is None or work.postgres is None:
+        raise Waiting("WaitingForStores", "Where the stores are is not known yet.")
+    manifest = config.manifest(
+        work.memory,
+        redis=work.redis.address,
+        postgres=work.pooler or work.postgres.address,
+        redis_ca=work.redis.ca,
+        postgres_ca=work.pooler_ca if work.pooler else work.postgres.ca,
+    )
+    await work.objects.ensure(manifest)
+
+
+STEPS = (
+    Step(conditions.CREDENTIALS, tend_credentials),
+    Step(conditions.REDIS, tend_redis),
+    Step(conditions.POSTGRES, tend_postgres),
+    Step(conditions.POSTGRES, tend_pooler),
+    Step(conditions.CREDENTIALS, tend_configuration),
+    Step(conditions.SCHEMA, tend_schema),
+    Step(conditions.CREDENTIALS, tend_rotation),
+    Step(conditions.CONSOLIDATION, observe),
+    Step(conditions.SIDECARS, tend_sidecars),
+    Step(conditions.CONSOLIDATION, tend_drain),
+)
+
+
+async def reconcile(work: Work) -> bool:
+    """Run all steps, and leave in `work` what was found; whether something has to be mended by others first.
+
+    Raises KubeError when the API server does not answer: then nothing was found out.
+    """
+    blocked = False
+    paused = work.memory.annotations.get(RECONCILE_ANNOTATION) == "disabled"
+    if work.memory.spec.mode != "Hybrid":
+        return _refuse_mode(work)
+    work.refused += refusals(work.memory)
+    if paused or work.refused:
+        with work.looking_only():
+            for step in STEPS:
+                blocked |= await _take(work, step)
+    else:
+        for step in STEPS:
+            blocked |= await _take(work, step)
+    _conclude(work, paused=paused)
+    return blocked
+
+
+async def _take(work: Work, step: Step) -> bool:
+    """Run one step; whether it is blocked. A change that is refused leaves what runs alone: it is looked at only."""
+    try:
+        try:
+            await step.run(work)
+        except Refused as fault:
+            work.refused.append(fault)
+            with work.looking_only():
+                await step.run(work)
+    except OperatorFault as fault:
+        _record(work, step.kind, fault)
+        return isinstance(fault, Blocked | InvalidSpec)
+    except KubeError as error:
+        if error.passing:
+            raise
+        _record(work, step.kind, Blocked("Forbidden", f"The API server refuses: {error}"))
+        return True
+    return False
+
+
+def _record(work: Work, kind: str, fault: OperatorFault) -> None:
+    # What cannot be looked at is unknown; a part that is not there is not ready.
+    verdict: conditions.Verdict = "Unknown" if kind == conditions.CONSOLIDATION else "False"
+    work.say(kind, verdict, fault.reason, str(fault))
+    if isinstance(fault, Waiting):
+        work.progress(str(fault), again=_WAITING)
+
+
+def _refuse_mode(work: Work) -> bool:
+    work.refused.append(
+        Refused("ModeNotServed", f"This version runs mode Hybrid only, not {work.memory.spec.mode}; set spec.mode.")
+    )
+    for kind in conditions.NEEDED:
+        work.say(kind, "False", "ModeNotServed", f"Mode {work.memory.spec.mode} is not served by this version.")
+    _conclude(work, paused=False)
+    return False
+
+
+def _conclude(work: Work, *, paused: bool) -> None:
+    """The conditions of the whole."""
+    for kind in (*conditions.NEEDED, conditions.CONSOLIDATION):
+        work.found.setdefault(kind, Condition(kind, "Unknown", "NotObserved", "It could not be looked at yet."))
+    work.found[conditions.READY] = conditions.summarize(work.found)
+    if work.refused:
+        fault = work.refused[0]
+        work.say(conditions.PROGRESSING, "False", fault.reason, f"{fault} What runs is left as it is.")
+    elif work.now_pending:
+        work.say(conditions.PROGRESSING, "True", "Reconciling", work.now_pending[0])
+    else:
+        work.say(conditions.PROGRESSING, "False", "Settled", "Nothing is under way.")
+    if paused:
+        work.say(
+            conditions.PAUSED, "True", "Annotated", f"Nothing is changed while {RECONCILE_ANNOTATION} is disabled."
+        )
+    else:
+        work.say(conditions.PAUSED, "False", "NotPaused", "")
