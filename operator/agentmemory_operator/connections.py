@@ -63,9 +63,7 @@ def explain_redis(error: Exception, access: Access) -> OperatorFault:
         return Waiting("Loading", f"{place} is loading its data.")
     if isinstance(error, ResponseError):
         return Blocked("RedisRefused", f"{place} refuses: {text[:300]}")
-    return Waiting(
-        "Unreachable", f"{place} does not answer ({type(error).__name__}); is it running, and is the way to it open?"
-    )
+    return _unreachable(place, error)
 
 
 @asynccontextmanager
@@ -108,13 +106,10 @@ def explain_postgres(error: Exception, access: Access) -> OperatorFault:
         return Waiting("Starting", f"{place} is starting: {error}")
     if isinstance(error, asyncpg.PostgresError):
         return Waiting("PostgresRefused", f"{place} refuses: {type(error).__name__}: {str(error)[:300]}")
-    return Waiting(
-        "Unreachable",
-        f"{place} does not answer ({type(error).__name__}); is it running, and is the way to it open?",
-    )
+    return _unreachable(place, error)
 
 
-def tls_of(access: Access) -> ssl.SSLContext | str | bool:
+def tls_of(access: Access) -> Any:
     """What asyncpg takes as `ssl`, from the mode and the authority to trust."""
     mode = access.ssl_mode
     if mode not in ("verify-ca", "verify-full"):
@@ -144,6 +139,13 @@ async def served_certificate(access: Access, *, preamble: bytes = b"") -> str | 
     return ssl.DER_cert_to_PEM_cert(shown) if shown else None
 
 
+def _unreachable(place: str, error: Exception) -> Waiting:
+    return Waiting(
+        "Unreachable",
+        f"{place} does not answer ({type(error).__name__}); is it running, and is the way to it open?",
+    )
+
+
 def _login_refused(place: str, access: Access) -> Blocked:
     return Blocked(
         "LoginRefused",
@@ -155,5 +157,6 @@ def _certificate_refused(place: str, text: str) -> Blocked:
     said = text.split("CERTIFICATE_VERIFY_FAILED]", 1)[-1].strip()[:200]
     return Blocked(
         "CertificateRefused",
-        f"The certificate of {place} does not verify ({said}); put the authority that signed it into ca.crt of the Secret.",
+        f"The certificate of {place} does not verify ({said}); put the authority that signed it into ca.crt of its "
+        "Secret.",
     )

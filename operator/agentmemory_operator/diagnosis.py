@@ -16,7 +16,7 @@ def is_ready(statefulset: Object) -> bool:
     """Whether its pod is ready and made from the present template."""
     status = statefulset.get("status", {})
     metadata = statefulset["metadata"]
-    return (
+    return bool(
         status.get("observedGeneration", 0) >= metadata.get("generation", 1)
         and status.get("readyReplicas", 0) >= 1
         and status.get("updatedReplicas", status.get("readyReplicas", 0)) >= 1

@@ -63,7 +63,7 @@ def begin(data: Mapping[str, str], wanted: str, passwords: Mapping[str, str]) ->
 
 
 def promote(data: Mapping[str, str], now: datetime) -> Changes:
-    """What to write once the stores take the next login: it becomes the current one, and the clock of the former runs."""
+    """What to write once the stores take the next login: it becomes the current one; the former one's time begins."""
     changes: Changes = {"rotation": data["next-for"], "next-for": None, "retired-at": now.isoformat()}
     for store in STORES:
         for part in ("username", "password"):

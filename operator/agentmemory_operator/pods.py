@@ -37,8 +37,8 @@ async def tend_sidecars(work: Work) -> None:
         shown = ", ".join(found.missing[:_SHOWN]) + (", …" if len(found.missing) > _SHOWN else "")
         work.say(
             conditions.SIDECARS, "False", "SidecarMissing",
-            f"{len(found.missing)} pods asked for a sidecar and have none: {shown}. Their warnings on creation say why; "
-            "if the injector was down, delete the pods: what owns them makes them anew.",
+            f"{len(found.missing)} pods asked for a sidecar and have none: {shown}. Their warnings on creation say "
+            "why; if the injector was down, delete the pods: what owns them makes them anew.",
         )  # fmt: skip
     else:
         work.say(conditions.SIDECARS, "True", "AllInjected", f"{len(found.injected)} pods have their sidecar.")
