@@ -9,6 +9,7 @@ import yaml
 from agentmemory_operator import names
 from agentmemory_operator.resources.common import Manifest, StoreAddress, meta, ssl_mode
 from agentmemory_operator.resources.pods import given
+from agentmemory_operator.resources.postgres import DATABASE
 from agentmemory_operator.spec import AgentMemory, Spec
 
 KEY = "agentmemory.yaml"
@@ -46,7 +47,7 @@ def _postgres(memory: AgentMemory, address: StoreAddress, *, ca: bool) -> dict[s
     return {
         "host": address.host,
         "port": address.port,
-        "database": address.database,
+        "database": address.database or DATABASE,
         "sslMode": ssl_mode(memory, ca=ca),
     }
 

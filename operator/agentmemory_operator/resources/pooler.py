@@ -29,6 +29,7 @@ from agentmemory_operator.resources.pods import (
     shell,
 )
 from agentmemory_operator.resources.policies import clients, disruption_budget, network_policy
+from agentmemory_operator.resources.postgres import DATABASE
 from agentmemory_operator.resources.stores import service
 from agentmemory_operator.spec import AgentMemory
 
@@ -65,7 +66,7 @@ def settings(postgres: StoreAddress, *, pool_size: int) -> str:
 
     Raises InvalidSpec for a database whose name PgBouncer keeps for itself.
     """
-    database = postgres.database or "agentmemory"
+    database = postgres.database or DATABASE
     if database == "pgbouncer":
         raise InvalidSpec("InvalidDatabase", "spec.postgres.external.database: PgBouncer keeps this name for itself")
     target = f"host={_quoted(postgres.host)} port={postgres.port} dbname={_quoted(database)}"

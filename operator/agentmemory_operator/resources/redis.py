@@ -58,6 +58,7 @@ def options(spec: ManagedRedis) -> list[str]:
 
 def _container(spec: ManagedRedis) -> dict[str, Any]:
     serves = {"exec": {"command": shell("redis-probe.sh")}}
+    answers = {"exec": {"command": [*shell("redis-probe.sh"), "alive"]}}
     return {
         "name": "redis",
         "image": spec.image,
@@ -74,6 +75,6 @@ def _container(spec: ManagedRedis) -> dict[str, Any]:
         ],
         "startupProbe": starting(serves),
         "readinessProbe": probe(serves, period=10, failures=3),
-        # Whether it listens at all: a slow disk can stop it for long, and a restart would only add to that.
-        "livenessProbe": probe({"tcpSocket": {"port": PORT}}, period=20, failures=6),
+        # A slow disk can stop it for minutes, and a restart would only add to that.
+        "livenessProbe": probe(answers, period=30, failures=20, timeout=10),
     }
