@@ -35,7 +35,7 @@ def open_client(address: RedisAddress, login: Credentials | None = None) -> Any:
     if url.scheme == "unix":
         return Redis(unix_socket_path=unquote(url.path), **options)
     if url.scheme == "rediss":
-        options |= {"ssl": True, "ssl_ca_data": address.trust()}
+        options |= {"ssl": True, "ssl_ca_data": address.trust(), "ssl_check_hostname": True}
     return Redis(host=url.hostname or "", port=url.port or 6379, **options)
 
 

@@ -57,11 +57,11 @@ class CredentialFiles:
         try:
             value = path.read_text().rstrip("\r\n")
         except FileNotFoundError:
-            raise _Absent(store, f"cannot read its login: {path}: FileNotFoundError.") from None
+            raise _Absent(store, f"cannot read {path}: FileNotFoundError.") from None
         except (OSError, UnicodeDecodeError) as error:
-            raise StoreUnavailable(store, f"cannot read its login: {path}: {type(error).__name__}.") from None
+            raise StoreUnavailable(store, f"cannot read {path}: {type(error).__name__}.") from None
         if not value:
-            raise StoreUnavailable(store, f"its login is incomplete: {path} is empty.")
+            raise StoreUnavailable(store, f"{path} is empty.")
         return value
 
     def create(self, username: str) -> list[Path]:

@@ -72,6 +72,7 @@ async def prepare(config: Config, administrators: Administrators) -> None:
 
 async def _persist(store: str, deadline: float, step: Callable[[], Awaitable[None]]) -> None:
     """Try a step until it is done, as long as the store is not up. Raises GaveUp."""
+    reason = "it does not answer"
     while True:
         try:
             async with asyncio.timeout_at(deadline):
@@ -81,8 +82,9 @@ async def _persist(store: str, deadline: float, step: Callable[[], Awaitable[Non
         except _NOT_UP_YET as error:
             if isinstance(error.__cause__, AuthenticationError):
                 raise GaveUp(f"{store} refuses the administrator's login; check AGENTMEMORY_ADMIN_*") from None
-            if asyncio.get_running_loop().time() >= deadline:
+            if not isinstance(error, TimeoutError):
                 reason = explain_tls(error) or explain_tls(error.__cause__ or error) or type(error).__name__
+            if asyncio.get_running_loop().time() >= deadline:
                 raise GaveUp(f"{store} did not come up in time: {reason}") from None
         except (RedisError, asyncpg.PostgresError) as error:
             raise GaveUp(f"{store} refuses: {type(error).__name__}: {error}") from None

@@ -119,7 +119,10 @@ class Running:
         self.metrics = Metrics()
         login = config.credentials.login("postgres")
         redis = Redis(config.redis)
-        postgres = Postgres(config.postgres_dsn, login, schema=config.settings.keys.schema, timeout=postgres_timeout)
+        postgres = Postgres(
+            config.postgres_dsn, login, schema=config.settings.keys.schema, timeout=postgres_timeout,
+            trust=config.credentials.trust("postgres"),
+        )  # fmt: skip
         self.memory = Memory(config.settings, redis, postgres, embedder or NullEmbedder(), self.metrics, work=work)
         self.sidecar = Sidecar(config, self.memory, self.metrics)
         self._session: aiohttp.ClientSession | None = None
