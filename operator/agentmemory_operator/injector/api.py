@@ -19,7 +19,6 @@ _SILENCE = 90.0
 """Seconds. A bookmark comes every minute: a connection that says less than that may be a dead one."""
 _CONNECT = 5.0
 _LIST = aiohttp.ClientTimeout(total=15.0, sock_connect=_CONNECT)
-_WATCH = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENCE)
 
 
 class Api(Protocol):
@@ -35,10 +34,11 @@ class Api(Protocol):
 
 
 class ApiReader:
-    """`Api` over the official asyncio client."""
+    """`Api` over the official asyncio client. `silence`: seconds after which a watch that says nothing is left."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, *, silence: float = _SILENCE) -> None:
         self._client = client
+        self._watch_bounds = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=silence)
 
     async def list(self, namespace: str | None) -> tuple[list[Object], str]:
         async with self._get(namespace, {}, _LIST) as response:
@@ -52,7 +52,7 @@ class ApiReader:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_SECONDS),
         }
-        async with self._get(namespace, query, _WATCH) as response:
+        async with self._get(namespace, query, self._watch_bounds) as response:
             yield None
             while line := await _next_line(response):
                 event = _parse(line)

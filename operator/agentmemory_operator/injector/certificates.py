@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from cryptography import x509
+from agentmemory_operator.certificates import expires
 
 logger = logging.getLogger(__name__)
 
@@ -60,14 +60,14 @@ class ServingCertificate:
             self._failed("its files are gone")
             return
         try:
-            context, expires = await asyncio.to_thread(_load, self._directory, pair[0])
+            context, end = await asyncio.to_thread(_load, self._directory, pair[0])
         except (OSError, ValueError) as error:
             self._failed(f"{CERTIFICATE} and {KEY} are not a pair that can be used: {error}")
             return
         self._current = context
         self.loaded.set()
-        self._on_load(expires)
-        logger.info("serving with a certificate that expires at %s", expires.isoformat())
+        self._on_load(end)
+        logger.info("serving with a certificate that expires at %s", end.isoformat())
 
     def _choose(self, connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
         if self._current is not None:
@@ -92,9 +92,9 @@ def _load(directory: Path, certificate: bytes) -> tuple[ssl.SSLContext, datetime
 
     Files that change meanwhile do no harm: a mixed pair is refused, and the next look finds that they have changed.
     """
-    expires = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+    end = expires(certificate.decode())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # With a password OpenSSL never asks for one on a terminal.
     context.load_cert_chain(directory / CERTIFICATE, directory / KEY, password="")
-    return context, expires
+    return context, end

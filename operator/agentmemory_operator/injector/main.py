@@ -9,10 +9,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from agentmemory_operator.config import ConfigError
 from agentmemory_operator.injector.admission import Admission
 from agentmemory_operator.injector.api import Api, ApiReader
 from agentmemory_operator.injector.certificates import ServingCertificate
@@ -20,6 +17,7 @@ from agentmemory_operator.injector.config import InjectorConfig, load_injector_c
 from agentmemory_operator.injector.memories import Memories
 from agentmemory_operator.injector.metrics import InjectorMetrics
 from agentmemory_operator.injector.server import Ops, Webhook
+from agentmemory_operator.kubeconfig import find_cluster
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +35,7 @@ async def run(environment: Mapping[str, str]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with ApiClient(await _configuration()) as client:
+    async with ApiClient(await find_cluster()) as client:
         injector = Injector(config, ApiReader(client))
         await injector.start()
         try:
@@ -110,16 +108,3 @@ class Injector:
 def _complain(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
         logger.critical("%s has ended", task.get_name(), exc_info=task.exception())
-
-
-async def _configuration() -> Configuration:
-    """How the API server is reached: as a pod, else as kubectl does. Raises ConfigError."""
-    configuration = Configuration()
-    try:
-        load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-    except ConfigException:
-        try:
-            await load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        except ConfigException as error:
-            raise ConfigError(f"this is no pod of a cluster, and there is no kubeconfig: {error}") from None
-    return configuration
