@@ -380,3 +380,44 @@ async def test_the_metrics_follow_the_work(sidecar: Running) -> None:
     open_metrics = await sidecar.ops("/metrics", Accept="application/openmetrics-text; version=1.0.0")
     assert open_metrics.headers["Content-Type"].startswith("application/openmetrics-text")
     assert open_metrics.body.endswith(b"# EOF\n")
+
+
+UNREACHABLE = {
+    "no such name": ("redis://nowhere.invalid:6379", "postgresql://nowhere.invalid:5432/agentmemory"),
+    "nobody there": ("redis://127.0.0.1:1", "postgresql://127.0.0.1:1/agentmemory"),
+    "no TLS there": ("rediss://127.0.0.1:{port}", "postgresql://127.0.0.1:{port}/agentmemory?sslmode=require"),
+}
+
+
+@pytest.mark.parametrize("case", UNREACHABLE)
+async def test_without_stores_it_listens_at_once_and_says_why_it_waits_only_once(
+    config: Config, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    url, dsn = (text.format(port=server.sockets[0].getsockname()[1]) for text in UNREACHABLE[case])
+    async with Running(replace(config, redis=replace(config.redis, url=url), postgres_dsn=dsn)) as running:
+        assert (await running.ops("/healthz")).status == 200
+        assert set((await running.ops("/readyz")).json()["reasons"]) == {"redis", "postgres"}
+        assert (await running.send("POST", TURNS, TURN)).code == "store-unavailable"
+        assert (await running.send("GET", EVENTS)).code == "store-unavailable"
+        async with asyncio.timeout(60):
+            while await failures(running, "consolidation") < 5:
+                await asyncio.sleep(0.02)
+    server.close()
+    await server.wait_closed()
+    waits = [message for message in caplog.messages if message.startswith("consolidation waits: redis: ")]
+    assert len(waits) == len(set(waits)) <= 2
+    assert waits
+
+
+async def failures(running: Running, part: str) -> float:
+    text = (await running.ops("/metrics")).body.decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    samples = families["agentmemory_failures"].samples
+    return sum(
+        sample.value for sample in samples if sample.labels.get("part") == part and sample.name.endswith("total")
+    )

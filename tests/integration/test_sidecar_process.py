@@ -122,6 +122,10 @@ def lines(text: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def messages(text: str) -> list[str]:
+    return [line["message"] for line in lines(text)]
+
+
 async def test_prepare_makes_what_is_missing_and_nothing_twice(place: Place, stores: LocalStores) -> None:
     first = await place.prepare()
     assert first.returncode == 0, first.stderr
@@ -261,9 +265,10 @@ async def test_drain_moves_what_a_crash_left_and_ends(place: Place, stores: Loca
     assert done.returncode == 0, done.stderr
     assert await place.stored(stores) == 10
     assert await place.owners(stores) == []
-    assert lines(done.stderr)[-1]["message"] == "the journal is empty"
+    assert messages(done.stderr)[-2:] == ["drained 10 turns", "the journal is empty"]
     again = await place.run("drain")
     assert again.returncode == 0
+    assert messages(again.stderr) == ["drained 0 turns", "the journal is empty"]
 
 
 async def test_drain_gives_up_in_time_while_another_owns_the_shards(place: Place, stores: LocalStores) -> None:
@@ -298,17 +303,37 @@ async def test_drain_leaves_what_it_moves_in_the_embedding_queue(place: Place, s
     assert queued == 1
 
 
+async def start_drain(place: Place) -> asyncio.subprocess.Process:
+    """A drain that waits for Redis, which is down."""
+    draining = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "agentmemory_sidecar", "drain", env=place.environment, stderr=asyncio.subprocess.PIPE
+    )
+    assert draining.stderr is not None
+    while b"drain waits: redis" not in (line := await draining.stderr.readline()):
+        assert line, "it ended"
+    return draining
+
+
 async def test_drain_waits_for_a_store_that_is_down(place: Place, stores: LocalStores) -> None:
     await place.prepare()
     await stores.valkey.stop()
     try:
-        draining = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "agentmemory_sidecar", "drain", env=place.environment, stderr=asyncio.subprocess.PIPE
-        )
-        assert draining.stderr is not None
-        while b"drain waits: redis" not in (line := await draining.stderr.readline()):
-            assert line, "it ended"
+        draining = await start_drain(place)
     finally:
         await stores.valkey.start()
-    await draining.stderr.read()
-    assert await draining.wait() == 0
+    await draining.communicate()
+    assert draining.returncode == 0
+
+
+async def test_drain_stops_when_told_to(place: Place, stores: LocalStores) -> None:
+    await place.prepare()
+    await stores.valkey.stop()
+    try:
+        draining = await start_drain(place)
+        draining.send_signal(signal.SIGTERM)
+        said = (await draining.communicate())[1].decode()
+    finally:
+        await stores.valkey.start()
+    assert draining.returncode == 1
+    assert said.splitlines()[-1].startswith("agentmemory-sidecar: stopped before the journal was empty")
+    assert "Traceback" not in said
