@@ -26,8 +26,10 @@ def set_up_logging(environment: Mapping[str, str]) -> None:
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # At their finest, these would write out what passes through them.
-    for name in ("asyncio", "aiohttp", "kubernetes"):
+    for name in ("asyncio", "aiohttp", "kubernetes", "redis"):
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelName(level)))
+    # It tells of every call of every handler.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
 
 
 def describe_exception(error: BaseException) -> str:

@@ -171,7 +171,8 @@ class KubeClient:
             )
             text = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise KubeError(0, "Unreachable", f"the API server does not answer: {type(error).__name__}") from error
+            what = f"the API server does not answer: {type(error).__name__}: {error}"
+            raise KubeError(0, "Unreachable", what) from error
         return _parse(response.status, text)
 
 

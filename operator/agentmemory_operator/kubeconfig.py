@@ -11,6 +11,8 @@ from agentmemory_operator.config import ConfigError
 async def find_cluster() -> Configuration:
     """Raises ConfigError."""
     configuration = Configuration()
+    # From 3.13 on, Python refuses certificates without key identifiers, which the API servers of many clusters have.
+    configuration.disable_strict_ssl_verification = True
     try:
         load_incluster_config(configuration)  # type: ignore[no-untyped-call]
     except ConfigException:

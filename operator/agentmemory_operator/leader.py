@@ -42,6 +42,7 @@ class Leader:
         self._sleep = sleep
         self._seen: Any = None
         self._seen_at = 0.0
+        self._complaint = ""
 
     async def acquire(self) -> None:
         """Return when this process leads."""
@@ -76,9 +77,17 @@ class Leader:
                 return False
             await self._write(lease, self._record(lease))
         except KubeError as error:
-            logger.debug("the Lease %s: %s", self._name, error)
+            if not error.passing or error.status == 0:
+                self._complain(str(error))
             return False
+        self._complaint = ""
         return True
+
+    def _complain(self, what: str) -> None:
+        """Say once what stands in the way, not every other second."""
+        if what != self._complaint:
+            logger.warning("the Lease %s cannot be had: %s", self._name, what)
+        self._complaint = what
 
     def _may_take(self, lease: Object) -> bool:
         holder = lease["spec"].get("holderIdentity")

@@ -88,9 +88,11 @@ class Program:
 
     async def _watch(self, stop: asyncio.Event) -> None:
         namespaces = self._config.watch_namespaces
+        # Else Kopf asks for the name of its user, and an image's user need not have one.
+        identity: Any = self._config.pod
         await kopf.operator(
             registry=make_registry(self._controller.nudge), settings=make_settings(), standalone=True,
-            clusterwide=not namespaces, namespaces=namespaces, stop_flag=stop,
+            identity=identity, clusterwide=not namespaces, namespaces=namespaces, stop_flag=stop,
         )  # fmt: skip
 
     def _sick(self) -> list[str]:

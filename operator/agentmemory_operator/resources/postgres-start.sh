@@ -23,7 +23,11 @@ fail() {
 lock() {
     command -v flock >/dev/null || return 0
     exec 9>"$data/lock"
-    flock -n 9 || { echo "waiting for another server to leave $data" >&2; flock 9 || true; }
+    flock -n 9 || {
+        echo "waiting for another server to leave $data" >&2
+        flock 9 &
+        wait "$!" || true
+    }
 }
 
 # On Debian the programs are not on the PATH; of several versions, the newest is taken.
@@ -82,7 +86,6 @@ set_password() {
             postgres --single -D "$cluster" "$@" -c shared_preload_libraries= -c password_encryption=scram-sha-256 \
                 -c log_min_error_statement=panic -c log_error_verbosity=terse postgres 2>&1 >/dev/null
     ) || fail "password-not-set: $said"
-    case $said in *ERROR:*) fail "password-not-set: $said" ;; esac
     remember_password "$cluster"
 }
 
@@ -93,6 +96,7 @@ write_access_rules() {
     } >"$run/pg_hba.conf"
 }
 
+trap 'exit 143' TERM INT # process 1 has to ask for what ends others by default; the server asks for its own
 find_programs
 lock
 [ -s "$admin/password" ] || fail "password-missing: $admin/password is empty or not there"

@@ -20,7 +20,11 @@ fail() {
 lock() {
     command -v flock >/dev/null || return 0
     exec 9>"$data/lock"
-    flock -n 9 || { echo "waiting for another server to leave $data" >&2; flock 9 || true; }
+    flock -n 9 || {
+        echo "waiting for another server to leave $data" >&2
+        flock 9 &
+        wait "$!" || true
+    }
 }
 
 # The administrator is set anew from the Secret, as a hash; everybody else stays as the server saved them.
@@ -38,6 +42,7 @@ write_users() {
     mv -f "$data/users.acl.new" "$data/users.acl"
 }
 
+trap 'exit 143' TERM INT # process 1 has to ask for what ends others by default; the server asks for its own
 server=$(command -v redis-server || command -v valkey-server) ||
     fail "program-missing: this image has neither redis-server nor valkey-server on its PATH"
 lock
