@@ -107,7 +107,7 @@ class Controller:
         started = time.perf_counter()
         result = "ok"
         try:
-            pause = await self._reconcile_one(key)
+            pause = await self.reconcile_once(key)
         except KubeError as error:
             result, pause = "retried", self._backoff(key)
             logger.warning("%s/%s: %s; trying again in %.0f s", *key, error, pause)
@@ -124,7 +124,11 @@ class Controller:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         return min(self._config.resync, _FIRST_PAUSE * 2.0 ** min(failures - 1, 16))
 
-    async def _reconcile_one(self, key: Key) -> float | None:
+    async def reconcile_once(self, key: Key) -> float | None:
+        """Look at one memory; answer the seconds until the next look, None when it is gone.
+
+        Raises KubeError and Waiting.
+        """
         body = await self._kube.get(AGENT_MEMORY, *key)
         if body is None:
             return None

@@ -1,0 +1,202 @@
+"""Whole reconciliations: the API server in memory, Valkey and PostgreSQL real."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from agentmemory.local.stores import LocalStores
+from agentmemory_engine.keys import Keys
+from agentmemory_operator import conditions
+from agentmemory_operator.kube import CONFIG_MAP, JOB, SECRET
+from agentmemory_operator.names import RECONCILE_ANNOTATION, ROTATE_ANNOTATION
+from support.certificates import Authority
+from support.memories import admin_postgres, admin_redis
+from support.operators import CONFIG, NAMESPACE, Operated
+from support.tls_front import fronts
+
+_number = count(1)
+
+
+class Crash(Exception):
+    """The process ends here."""
+
+
+@pytest.fixture
+async def operated(stores: LocalStores, tmp_path: Path) -> AsyncIterator[Operated]:
+    authority = Authority()
+    redis, postgres = fronts(stores, tmp_path)
+    redis.show(authority)
+    postgres.show(authority)
+    async with redis.listening(), postgres.listening():
+        yield Operated(f"memory-{next(_number)}", stores, redis, postgres, authority)
+
+
+async def logins_in_stores(operated: Operated, stores: LocalStores) -> tuple[set[str], set[str]]:
+    """The memory's usernames in Redis and in Postgres."""
+    schema = Keys(*operated.key).schema
+    async with admin_redis(stores) as client:
+        users = {str(name) for name in await client.acl_users()}
+    connection = await admin_postgres(stores)
+    rows = await connection.fetch("SELECT rolname FROM pg_roles WHERE rolcanlogin AND starts_with(rolname, $1)", schema)
+    await connection.close()
+    return {name for name in users if name.startswith(schema)}, {row["rolname"] for row in rows}
+
+
+async def test_a_memory_becomes_ready_and_then_nothing_is_written(operated: Operated) -> None:
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+    assert {kind for kind, (status, _) in operated.conditions.items() if status == "True"} == {
+        conditions.READY, *conditions.NEEDED, conditions.CONSOLIDATION, conditions.SIDECARS,
+    }  # fmt: skip
+    status = operated.body["status"]
+    assert status["schema"]["version"] >= 1
+    assert status["consolidation"]["pending"] == 0
+    assert status["redis"]["persistence"].startswith("appendfsync=")
+    before = operated.kube.writes
+    operated.new_controller()
+    await operated.controller.reconcile_once(operated.key)
+    assert operated.kube.writes == before
+
+
+async def test_no_password_is_anywhere_but_in_secrets(operated: Operated) -> None:
+    await operated.settle()
+    name = operated.key[1]
+    passwords = [value for key, value in operated.secret(f"{name}-credentials").items() if key.endswith("password")]
+    passwords += [operated.secret(store)["password"] for store in ("redis", "postgres")]
+    shown = str([one for (kind, _, _), one in operated.kube.objects.items() if kind != SECRET.name])
+    assert len(passwords) == 4
+    assert not [password for password in passwords if password in shown]
+
+
+async def test_killed_before_any_call_it_goes_on_from_there(operated: Operated, stores: LocalStores) -> None:
+    """The process dies ahead of the first call to the API server, then ahead of the second, and so on, until one life
+    is long enough; the end is the same as without a death, and nothing is left over on the way."""
+    lives = 0
+    while await _live(operated, calls=lives + 1):
+        lives += 1
+        operated.new_controller()
+    assert lives > 8
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+    only = {f"{Keys(*operated.key).schema}_1"}
+    assert await logins_in_stores(operated, stores) == (only, only)
+
+
+async def test_a_rotation_survives_a_death_before_any_call(operated: Operated, stores: LocalStores) -> None:
+    await operated.settle()
+    schema = Keys(*operated.key).schema
+    before = operated.secret(f"{operated.key[1]}-credentials")
+    operated.annotate(ROTATE_ANNOTATION, "once")
+    lives = 0
+    while await _live(operated, calls=lives + 1):
+        lives += 1
+        operated.new_controller()
+        after = operated.secret(f"{operated.key[1]}-credentials")
+        redis_users, postgres_users = await logins_in_stores(operated, stores)
+        assert after["redis-username"] in redis_users
+        assert after["postgres-username"] in postgres_users
+    await operated.settle()
+    after = operated.secret(f"{operated.key[1]}-credentials")
+    assert (before["redis-username"], after["redis-username"]) == (f"{schema}_1", f"{schema}_2")
+    assert after["postgres-password"] != before["postgres-password"]
+    assert operated.body["status"]["credentials"]["rotation"] == "once"
+    both = {f"{schema}_1", f"{schema}_2"}
+    assert await logins_in_stores(operated, stores) == (both, both), "the former login stays for the grace"
+    operated.clock.pass_by(CONFIG.rotation_grace + 1)
+    await operated.settle()
+    only = {f"{schema}_2"}
+    assert await logins_in_stores(operated, stores) == (only, only)
+    assert not [key for key in operated.secret(f"{operated.key[1]}-credentials") if key.startswith(("next", "retired"))]
+
+
+async def _live(operated: Operated, *, calls: int) -> bool:
+    """One look that ends ahead of its `calls`-th call; whether it did."""
+    left = calls
+
+    def before(verb: str, kind: str) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise Crash
+
+    operated.kube.before = before
+    try:
+        await operated.controller.reconcile_once(operated.key)
+    except Crash:
+        return True
+    finally:
+        operated.kube.before = lambda verb, kind: None
+    return False
+
+
+async def test_a_paused_memory_is_looked_at_and_not_touched(operated: Operated) -> None:
+    await operated.settle()
+    operated.annotate(RECONCILE_ANNOTATION, "disabled")
+    config_map = operated.kube.objects[CONFIG_MAP.name, NAMESPACE, f"{operated.key[1]}-sidecar"]
+    config_map["data"]["agentmemory.yaml"] = "spoilt"
+    await operated.settle()
+    assert operated.conditions[conditions.PAUSED] == ("True", "Annotated")
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+    assert operated.body["status"]["phase"] == "Paused"
+    assert config_map["data"]["agentmemory.yaml"] == "spoilt"
+    operated.annotate(RECONCILE_ANNOTATION, "")
+    await operated.settle()
+    mended = operated.kube.objects[CONFIG_MAP.name, NAMESPACE, f"{operated.key[1]}-sidecar"]
+    assert mended["data"]["agentmemory.yaml"] != "spoilt"
+
+
+async def test_a_change_that_cannot_be_leaves_what_runs_alone(operated: Operated) -> None:
+    await operated.settle()
+    before = dict(operated.kube.objects[CONFIG_MAP.name, NAMESPACE, f"{operated.key[1]}-sidecar"]["data"])
+    operated.edit(embedding={"provider": "None", "dimensions": 768}, workingMemory={"ttl": "2h"})
+    await operated.settle()
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "DimensionsChanged")
+    assert "Set it back" in operated.message(conditions.PROGRESSING)
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+    assert operated.kube.objects[CONFIG_MAP.name, NAMESPACE, f"{operated.key[1]}-sidecar"]["data"] == before
+    operated.edit(embedding={"provider": "None"})
+    await operated.settle()
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "Settled")
+    assert (
+        "2h"
+        in operated.kube.objects[CONFIG_MAP.name, NAMESPACE, f"{operated.key[1]}-sidecar"]["data"]["agentmemory.yaml"]
+    )
+
+
+async def test_a_foreign_object_with_our_name_is_left_alone(operated: Operated) -> None:
+    name = f"{operated.key[1]}-sidecar"
+    foreign = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE},
+               "data": {"theirs": "yes"}}  # fmt: skip
+    operated.put(foreign)
+    await operated.settle()
+    assert operated.conditions[conditions.CREDENTIALS] == ("False", "NameTaken")
+    assert operated.conditions[conditions.READY] == ("False", "NameTaken")
+    assert operated.kube.objects[CONFIG_MAP.name, NAMESPACE, name]["data"] == {"theirs": "yes"}
+    del operated.kube.objects[CONFIG_MAP.name, NAMESPACE, name]
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+
+
+async def test_a_mode_that_is_not_served_is_refused(operated: Operated) -> None:
+    body = operated.body["spec"]
+    operated.edit(mode="Redis")
+    del body["postgres"]
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("False", "ModeNotServed")
+
+
+async def test_pending_entries_without_a_sidecar_are_drained(operated: Operated, stores: LocalStores) -> None:
+    await operated.settle()
+    async with admin_redis(stores) as client:
+        journal = Keys(*operated.key).journal(1)
+        await client.xadd(journal, {"agent": "a", "at": "1000"}, id="1-1")
+    await operated.controller.reconcile_once(operated.key)
+    job = operated.kube.objects[JOB.name, NAMESPACE, f"{operated.key[1]}-drain"]
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["drain"]
+    assert operated.body["status"]["consolidation"]["pending"] == 1
+    assert operated.conditions[conditions.CONSOLIDATION] == ("False", "LagCritical")
+    assert operated.conditions[conditions.READY] == ("False", "LagCritical")
