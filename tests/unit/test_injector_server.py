@@ -282,7 +282,7 @@ async def test_run_serves_until_it_is_told_to_stop(
     async def configuration() -> Configuration:
         return Configuration(host=kube.url)
 
-    monkeypatch.setattr(main, "_configuration", configuration)
+    monkeypatch.setattr(main, "find_cluster", configuration)
     monkeypatch.setattr(main, "LINGER", 0.0)
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     ops_port = server.sockets[0].getsockname()[1]

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from agentmemory_operator import logins
+from agentmemory_operator.logins import Changes
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+FIRST = {
+    "redis-username": "am_1", "redis-password": "r1", "postgres-username": "am_1", "postgres-password": "p1",
+}  # fmt: skip
+PASSWORDS = {"redis": "r2", "postgres": "p2"}
+
+
+def applied(data: dict[str, str], changes: Changes) -> dict[str, str]:
+    return {key: value for key, value in (data | changes).items() if value is not None}
+
+
+def test_a_rotation_from_end_to_end() -> None:
+    begun = applied(FIRST, logins.begin(FIRST, "today", PASSWORDS))
+    assert logins.current(begun) == logins.current(FIRST), "sidecars go on with what they have"
+    upcoming = logins.upcoming(begun)
+    assert upcoming is not None
+    assert (upcoming.redis.username, upcoming.redis.password) == ("am_2", "r2")
+    assert (upcoming.postgres.username, upcoming.postgres.password) == ("am_2", "p2")
+    assert len(logins.all_of(begun)) == 2
+
+    promoted = applied(begun, logins.promote(begun, NOW))
+    assert logins.current(promoted) == upcoming
+    assert logins.upcoming(promoted) is None
+    assert logins.retired(promoted) == {"redis": "am_1", "postgres": "am_1"}
+    assert len(logins.all_of(promoted)) == 2, "the former one goes on working for a while"
+
+    over = applied(promoted, logins.forget(promoted))
+    assert set(over) == {*FIRST, "rotation"}
+    assert over["rotation"] == "today"
+    assert logins.all_of(over) == [upcoming]
+
+
+def test_the_next_rotation_takes_the_first_login_again() -> None:
+    data = applied(FIRST, logins.begin(FIRST, "one", PASSWORDS))
+    data = applied(data, logins.promote(data, NOW))
+    data = applied(data, logins.forget(data))
+    data = applied(data, logins.begin(data, "two", PASSWORDS))
+    assert data["next-redis-username"] == "am_1"
+
+
+@pytest.mark.parametrize("wanted", ["", "done"])
+def test_no_rotation_unless_a_new_one_is_asked_for(wanted: str) -> None:
+    assert logins.begin(FIRST | {"rotation": "done"}, wanted, PASSWORDS) == {}
+
+
+def test_no_rotation_while_one_is_under_way() -> None:
+    begun = applied(FIRST, logins.begin(FIRST, "one", PASSWORDS))
+    assert logins.begin(begun, "two", {"redis": "r3", "postgres": "p3"}) == {}
+    promoted = applied(begun, logins.promote(begun, NOW))
+    assert logins.begin(promoted, "two", {"redis": "r3", "postgres": "p3"}) == {}
+
+
+def test_the_former_login_has_its_time() -> None:
+    data = applied(FIRST, logins.begin(FIRST, "one", PASSWORDS))
+    data = applied(data, logins.promote(data, NOW))
+    assert logins.remaining(FIRST, NOW, 60.0) is None
+    assert logins.remaining(data, NOW + timedelta(seconds=20), 60.0) == 40.0
+    assert logins.remaining(data, NOW + timedelta(seconds=61), 60.0) == 0.0
