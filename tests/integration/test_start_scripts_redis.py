@@ -222,6 +222,10 @@ async def test_a_second_server_waits_until_the_first_has_left(container: RedisCo
     first = await container.up()
     second = container.start(SCRIPT)
     await container.until(second, lambda: "waiting for another server" in container.log)
+    second.send_signal(signal.SIGTERM)
+    assert await container.wait(second) == 143
+    second = container.start(SCRIPT)
+    await container.until(second, lambda: container.log.count("waiting for another server") == 2)
     async with container.client() as client:
         await client.set("fact", "of the first")
     await container.stop(first)

@@ -86,6 +86,7 @@ set_password() {
             postgres --single -D "$cluster" "$@" -c shared_preload_libraries= -c password_encryption=scram-sha-256 \
                 -c log_min_error_statement=panic -c log_error_verbosity=terse postgres 2>&1 >/dev/null
     ) || fail "password-not-set: $said"
+    case $said in *ERROR:*) fail "password-not-set: $said" ;; esac
     remember_password "$cluster"
 }
 
