@@ -14,14 +14,18 @@ import msgspec
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
+class LogSettingsError(ValueError):
+    """A variable about logs is wrong; the message names it."""
+
+
 def set_up_logging(environment: Mapping[str, str]) -> None:
-    """Log as AGENTMEMORY_LOG_FORMAT (`text` or `json`) and AGENTMEMORY_LOG_LEVEL say. Raises ValueError."""
+    """Log as AGENTMEMORY_LOG_FORMAT (`text` or `json`) and AGENTMEMORY_LOG_LEVEL say. Raises LogSettingsError."""
     style = environment.get("AGENTMEMORY_LOG_FORMAT") or "text"
     if style not in ("text", "json"):
-        raise ValueError("AGENTMEMORY_LOG_FORMAT is text or json")
+        raise LogSettingsError("AGENTMEMORY_LOG_FORMAT is text or json")
     level = (environment.get("AGENTMEMORY_LOG_LEVEL") or "INFO").upper()
     if level not in _LEVELS:
-        raise ValueError(f"AGENTMEMORY_LOG_LEVEL is one of {', '.join(_LEVELS)}")
+        raise LogSettingsError(f"AGENTMEMORY_LOG_LEVEL is one of {', '.join(_LEVELS)}")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)

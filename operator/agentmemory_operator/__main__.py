@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 
-from agentmemory_engine.logs import set_up_logging
+from agentmemory_engine.logs import LogSettingsError, set_up_logging
 from agentmemory_operator.config import ConfigError
 
 _EPILOG = """\
@@ -68,7 +68,7 @@ def run(command: Callable[[Mapping[str, str]], Awaitable[None]], environment: Ma
     try:
         set_up_logging(environment)
         asyncio.run(go())
-    except (ConfigError, ValueError) as error:
+    except (ConfigError, LogSettingsError) as error:
         sys.stderr.write(f"agentmemory-operator: {error}\n")
         return 2
     except Exception as error:

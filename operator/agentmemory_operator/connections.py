@@ -8,14 +8,16 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from agentmemory_engine.administration import open_client
+from agentmemory_engine.postgres import context_for
 from agentmemory_engine.redis import Credentials, RedisAddress
-from agentmemory_engine.tls import make_context
 from agentmemory_operator.errors import Blocked, OperatorFault, Waiting
+from agentmemory_operator.resources.common import StoreAddress
 from agentmemory_operator.work import Access
 
 _TIMEOUT = 5.0
@@ -69,17 +71,17 @@ def explain_redis(error: Exception, access: Access) -> OperatorFault:
 @asynccontextmanager
 async def postgres_admin(access: Access, database: str | None = None) -> AsyncIterator[asyncpg.Connection[Any]]:
     """A connection of the administrator. Raises Waiting and Blocked."""
+    dsn = dsn_of(access.address, access.ssl_mode, database)
     try:
         connection = await asyncpg.connect(
-            host=access.address.host, port=access.address.port, user=access.admin.username,
-            password=access.admin.password, database=database or access.address.database, timeout=_TIMEOUT,
-            command_timeout=60.0, ssl=tls_of(access), server_settings={"application_name": "agentmemory-operator"},
+            dsn, user=access.admin.username, password=access.admin.password, timeout=_TIMEOUT, command_timeout=60.0,
+            ssl=context_for(dsn, lambda: access.ca), server_settings={"application_name": "agentmemory-operator"},
         )  # fmt: skip
     except (asyncpg.PostgresError, OSError, TimeoutError) as error:
         raise explain_postgres(error, access) from error
     try:
         yield connection
-    except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise explain_postgres(error, access) from error
     finally:
         try:
@@ -109,12 +111,10 @@ def explain_postgres(error: Exception, access: Access) -> OperatorFault:
     return _unreachable(place, error)
 
 
-def tls_of(access: Access) -> Any:
-    """What asyncpg takes as `ssl`, from the mode and the authority to trust."""
-    mode = access.ssl_mode
-    if mode not in ("verify-ca", "verify-full"):
-        return mode
-    return make_context(access.ca, check_name=mode == "verify-full")
+def dsn_of(address: StoreAddress, mode: str, database: str | None = None) -> str:
+    """The address as the engine takes it; `mode` is libpq's sslmode."""
+    name = quote(database or address.database or "", safe="")
+    return f"postgresql://{bracketed(address.host)}:{address.port}/{name}?sslmode={mode}"
 
 
 async def served_certificate(access: Access, *, preamble: bytes = b"") -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 from agentmemory_engine.answers import Status
 from agentmemory_engine.errors import ForeignStore, MemoryFault
@@ -13,7 +12,7 @@ from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.redis import Redis
 from agentmemory_engine.status import Reporter
 from agentmemory_operator import conditions
-from agentmemory_operator.connections import bracketed, redis_address
+from agentmemory_operator.connections import dsn_of, redis_address
 from agentmemory_operator.errors import Blocked, Waiting
 from agentmemory_operator.logins import Logins, current
 from agentmemory_operator.resources.common import ssl_mode
@@ -69,10 +68,7 @@ def _postgres(work: Work, login: Logins) -> Postgres:
     address = work.pooler or access.address
     trust = work.pooler_ca if work.pooler else access.ca
     mode = ssl_mode(work.memory, ca=trust is not None)
-    dsn = (
-        f"postgresql://{bracketed(address.host)}:{address.port}/{quote(access.address.database or '', safe='')}"
-        f"?sslmode={mode}"
-    )
+    dsn = dsn_of(address, mode, access.address.database)
     return Postgres(
         dsn, lambda: login.postgres, schema=work.settings.keys.schema, size=2, timeout=5.0, trust=lambda: trust
     )

@@ -13,10 +13,10 @@ from importlib.metadata import version
 from typing import Any
 
 from agentmemory_engine.errors import MemoryFault
+from agentmemory_engine.logs import LogSettingsError, set_up_logging
 from agentmemory_sidecar.config import Config, load_config
 from agentmemory_sidecar.drain import drain
 from agentmemory_sidecar.errors import ConfigError, GaveUp
-from agentmemory_sidecar.logs import set_up_logging
 from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.opening import make_memory
 from agentmemory_sidecar.prepare import prepare, read_administrators
@@ -71,7 +71,7 @@ def run(
             logger.warning("%s", warning)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(command(config, environment))
-    except ConfigError as error:
+    except (ConfigError, LogSettingsError) as error:
         sys.stderr.write(f"agentmemory-sidecar: {error}\n")
         return 2
     except (GaveUp, MemoryFault, OSError) as error:

@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from agentmemory_sidecar.errors import ConfigError
-from agentmemory_sidecar.logs import JsonFormatter, TextFormatter, set_up_logging
+from agentmemory_engine.logs import JsonFormatter, LogSettingsError, TextFormatter, set_up_logging
 
 SECRET = "what the agent said"
 
@@ -53,5 +52,5 @@ def test_an_exception_in_a_circle_is_told_once() -> None:
 
 @pytest.mark.parametrize("environment", [{"AGENTMEMORY_LOG_FORMAT": "xml"}, {"AGENTMEMORY_LOG_LEVEL": "LOUD"}])
 def test_a_wrong_setting_is_named(environment: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(environment))):
+    with pytest.raises(LogSettingsError, match=next(iter(environment))):
         set_up_logging(environment)
