@@ -40,7 +40,7 @@ def test_an_exception_is_told_by_type_and_place_alone(formatter: logging.Formatt
     text = formatter.format(failed_record())
     assert SECRET not in text
     assert "builtins.KeyError" in text and "DatabaseError [22003]" in text
-    assert "test_sidecar_logs.py" in text
+    assert "test_logs.py" in text
 
 
 def test_an_exception_in_a_circle_is_told_once() -> None:
