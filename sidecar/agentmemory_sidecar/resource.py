@@ -77,10 +77,9 @@ class ExternalRedis(_Part, frozen=True):
 
 
 class RedisSpec(_Part, frozen=True):
-    """Exactly one member is given; what the operator makes of `managed` and `redisOperator` is its own affair."""
+    """At most one member is given; what the operator makes of `managed` is its own affair."""
 
     managed: dict[str, Any] | None = None
-    redis_operator: dict[str, Any] | None = None
     external: ExternalRedis | None = None
 
 
@@ -93,10 +92,9 @@ class ExternalPostgres(_Part, frozen=True):
 
 
 class PostgresSpec(_Part, frozen=True):
-    """Exactly one of the first three members is given."""
+    """At most one of the first two members is given."""
 
     managed: dict[str, Any] | None = None
-    cloud_native_p_g: dict[str, Any] | None = msgspec.field(default=None, name="cloudNativePG")
     external: ExternalPostgres | None = None
     pooler: dict[str, Any] | None = None
 
@@ -123,6 +121,7 @@ class Spec(_Part, frozen=True):
     redis: RedisSpec = RedisSpec()
     postgres: PostgresSpec = PostgresSpec()
     sidecar: SidecarSpec = SidecarSpec()
+    tls: dict[str, Any] | None = None
     monitoring: MonitoringSpec = MonitoringSpec()
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
 
@@ -177,10 +176,8 @@ def _check(resource: AgentMemory) -> None:
         raise ValueError("spec.workingMemory.maxDocumentSize: it is from 1Ki to 64Mi")
     if not 0.01 <= spec.consolidation.max_delay <= 3600:
         raise ValueError("spec.consolidation.maxDelay: it is from 10ms to 1h")
-    _check_one_of("spec.redis", managed=spec.redis.managed, redisOperator=spec.redis.redis_operator,
-                  external=spec.redis.external)  # fmt: skip
-    _check_one_of("spec.postgres", managed=spec.postgres.managed, cloudNativePG=spec.postgres.cloud_native_p_g,
-                  external=spec.postgres.external)  # fmt: skip
+    _check_one_of("spec.redis", managed=spec.redis.managed, external=spec.redis.external)
+    _check_one_of("spec.postgres", managed=spec.postgres.managed, external=spec.postgres.external)
     _check_served(spec)
 
 

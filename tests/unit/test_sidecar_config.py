@@ -134,7 +134,7 @@ def test_retention_that_is_not_applied_is_said() -> None:
         ("{mode: hybrid}", "spec.mode"),
         ("{recall: {index: {kind: HNSW}}}", "spec.recall.index.kind: this version"),
         ("{redis: {managed: {}, external: {host: a}}}", "spec.redis: managed and external"),
-        ("{postgres: {managed: {}, cloudNativePG: {}}}", "spec.postgres: managed and cloudNativePG"),
+        ("{postgres: {managed: {}, external: {host: a}}}", "spec.postgres: managed and external"),
         ("{redis: {external: {host: a, password: b}}}", "spec.redis.external"),
         ("{sidecar: {port: 70000}}", "spec.sidecar.port"),
         ("{unknown: 1}", "unknown field `unknown`"),
