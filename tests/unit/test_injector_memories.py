@@ -122,7 +122,9 @@ async def test_a_bookmark_says_where_to_continue(kube: StubKubeApi) -> None:
 
 
 @pytest.mark.parametrize("as_event", [False, True])
-async def test_a_version_that_is_too_old_is_listed_anew(kube: StubKubeApi, as_event: bool) -> None:
+async def test_a_version_that_is_too_old_is_listed_anew(
+    kube: StubKubeApi, as_event: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     kube.gone_as_event = as_event
     await kube.put(resource("a"))
     await kube.put(resource("b"))
@@ -139,6 +141,7 @@ async def test_a_version_that_is_too_old_is_listed_anew(kube: StubKubeApi, as_ev
         await kube.put(resource("d"))
         await until(lambda: names(memories) == ["b", "c", "d"])
     assert kube.lists == [None, None]
+    assert "Expired" in caplog.text
 
 
 @pytest.mark.parametrize("trouble", ["down", "refuse"])
@@ -189,7 +192,9 @@ async def test_a_watch_that_ends_at_once_is_not_asked_without_end(kube: StubKube
     assert len(kube.watches) == 1
 
 
-async def test_a_watch_that_says_nothing_is_left_and_continued(kube: StubKubeApi) -> None:
+async def test_a_watch_that_says_nothing_is_left_and_continued(
+    kube: StubKubeApi, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its connection may be a dead one; then no event would ever arrive."""
     async with kube.client() as client:
         memories = Memories(ApiReader(client, silence=0.05), pauses=QUICK)
@@ -201,6 +206,7 @@ async def test_a_watch_that_says_nothing_is_left_and_continued(kube: StubKubeApi
         with suppress(asyncio.CancelledError):
             await task
     assert kube.lists == [None]
+    assert caplog.records == []
 
 
 async def test_what_is_not_understood_is_listed_anew(kube: StubKubeApi, caplog: pytest.LogCaptureFixture) -> None:

@@ -99,6 +99,9 @@ async def test_pods_are_patched_over_tls(kube: StubKubeApi, mounted: MountedSecr
         assert await inject(session, injector, pod(None)) == []
         assert await inject(session, injector, pod(None), "/inject-namespace")
         assert await inject(session, injector, pod("false"), "/inject-namespace") == []
+        for namespace in ("agentmemory", "kube-system"):
+            async with session.post(url(injector), json=review(pod(), namespace=namespace)) as response:
+                assert operations_of(await response.json()) == []
 
 
 async def test_a_memory_made_a_moment_ago_is_found(kube: StubKubeApi, mounted: MountedSecret, session: Session) -> None:
@@ -186,6 +189,7 @@ async def test_a_port_that_is_taken_is_no_life(kube: StubKubeApi, mounted: Mount
                 while (await get(session, second, "/healthz"))[0] == 200:
                     await asyncio.sleep(0.005)
             assert "webhook has ended" in (await get(session, second, "/healthz"))[1]
+            assert "does not listen" in (await get(session, second, "/readyz"))[1]
             await second.stop(linger=0.0)
 
 

@@ -21,8 +21,6 @@ logger = logging.getLogger(__name__)
 API_VERSION = "admission.k8s.io/v1"
 KIND = "AdmissionReview"
 _FAULT = "the memory sidecar was not added, for a fault of the injector; its log says more"
-_WARNING_LENGTH = 250
-"""The API server cuts warnings that are longer than 256 characters."""
 
 
 class Malformed(Exception):
@@ -136,7 +134,7 @@ def _answer(uid: str, operations: list[Operation], warning: str) -> bytes:
     if operations:
         response |= {"patchType": "JSONPatch", "patch": base64.b64encode(msgspec.json.encode(operations)).decode()}
     if warning:
-        response["warnings"] = [f"agentmemory: {warning}"[:_WARNING_LENGTH]]
+        response["warnings"] = [f"agentmemory: {warning}"]
     return msgspec.json.encode({"apiVersion": API_VERSION, "kind": KIND, "response": response})
 
 

@@ -45,8 +45,8 @@ class Leave:
 
 @dataclass(frozen=True)
 class Miss:
-    """The pod asked and gets none; it is admitted all the same. `unknown`: an AgentMemory made a moment ago would
-    mend it."""
+    """The pod asked and gets none; it is admitted all the same. The message goes into a warning, which the API server
+    cuts at 256 characters. `unknown`: an AgentMemory made a moment ago would mend it."""
 
     message: str
     unknown: bool = False
