@@ -28,22 +28,37 @@ RESERVED_PARAMETERS = frozenset(
     {
         "config_file",
         "data_directory",
+        "data_sync_retry",
+        "default_transaction_isolation",
+        "default_transaction_read_only",
+        "external_pid_file",
         "fsync",
         "full_page_writes",
         "hba_file",
         "ident_file",
+        "ignore_checksum_failure",
         "listen_addresses",
+        "log_parameter_max_length",
+        "log_parameter_max_length_on_error",
         "password_encryption",
         "port",
         "ssl",
         "ssl_ca_file",
         "ssl_cert_file",
+        "ssl_crl_dir",
+        "ssl_crl_file",
         "ssl_key_file",
+        "ssl_passphrase_command",
+        "standard_conforming_strings",
         "synchronous_commit",
         "unix_socket_directories",
+        "unix_socket_group",
+        "unix_socket_permissions",
+        "zero_damaged_pages",
     }
 )
-"""Parameters of Postgres that are not a user's: the operator's access and the memory's promises hang on them."""
+"""Parameters of Postgres that are not a user's: the operator's access, the promises of a memory or the secrecy of its
+contents hang on them."""
 
 _DURATION = r"(?:[0-9]{1,9}(?:ms|s|m|h|d))+"
 _DURATION_PART = re.compile(r"([0-9]+)(ms|s|m|h|d)")
