@@ -26,6 +26,8 @@ CONTAINERS_ANNOTATION = f"{GROUP}/containers"
 INJECTION_ERROR_ANNOTATION = f"{GROUP}/injection-error"
 
 SIDECAR_CONTAINER = "agentmemory"
+SYSTEM_NAMESPACE = "kube-system"
+"""Its pods never get a sidecar."""
 
 
 def child(memory: str, part: str) -> str:

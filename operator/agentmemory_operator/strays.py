@@ -13,7 +13,7 @@ from agentmemory_operator.config import Config
 from agentmemory_operator.injector.wishes import ANY, annotations_of, labels_of
 from agentmemory_operator.kube import NAMESPACE, POD, Kube, KubeError, Object
 from agentmemory_operator.metrics import Metrics
-from agentmemory_operator.names import INJECT_LABEL, INJECTION_ERROR_ANNOTATION, SIDECAR_LABEL
+from agentmemory_operator.names import INJECT_LABEL, INJECTION_ERROR_ANNOTATION, SIDECAR_LABEL, SYSTEM_NAMESPACE
 from agentmemory_operator.pods import lacks_sidecar, namespace_asks
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,11 @@ async def sweep(kube: Kube, config: Config, metrics: Metrics, told: Collection[s
     return {pod["metadata"]["uid"] for pod in found}
 
 
+def excluded(config: Config) -> tuple[str, ...]:
+    """The namespaces whose pods the injector never touches, whatever they ask for."""
+    return SYSTEM_NAMESPACE, config.namespace
+
+
 async def _find(kube: Kube, config: Config) -> list[Object]:
     pods: list[Object] = []
     for namespace in config.watch_namespaces or (None,):
@@ -57,7 +62,8 @@ async def _find(kube: Kube, config: Config) -> list[Object]:
     for namespace in await _asking_namespaces(kube, config):
         inside = await kube.list(POD, namespace, labels=_UNLABELLED)
         pods += [pod for pod in inside if lacks_sidecar(pod, by_namespace=True)]
-    return pods
+    left_alone = excluded(config)
+    return [pod for pod in pods if pod["metadata"]["namespace"] not in left_alone]
 
 
 async def _asking_namespaces(kube: Kube, config: Config) -> list[str]:

@@ -18,10 +18,10 @@ from agentmemory_operator.injector.memories import Memories
 from agentmemory_operator.injector.metrics import InjectorMetrics
 from agentmemory_operator.injector.server import Ops, Webhook
 from agentmemory_operator.kubeconfig import find_cluster
+from agentmemory_operator.names import SYSTEM_NAMESPACE
 
 logger = logging.getLogger(__name__)
 
-EXCLUDED = "kube-system"
 LINGER = 5.0
 """Seconds that a stopping injector goes on answering: endpoints take a moment to change everywhere."""
 LOOK_EVERY = 2.0
@@ -59,7 +59,7 @@ class Injector:
         self.certificate = ServingCertificate(
             config.certificates, on_load=metrics.certificate_loaded, on_failure=metrics.certificate_failed
         )
-        admission = Admission(self.memories, config.image, metrics, excluded=(EXCLUDED, config.namespace))
+        admission = Admission(self.memories, config.image, metrics, excluded=(SYSTEM_NAMESPACE, config.namespace))
         self.webhook = Webhook(admission, self.certificate.context)
         self.ops = Ops(metrics, dead=self._dead, unready=self._unready)
 

@@ -1,0 +1,198 @@
+"""Stores of the user's own: what keeps them from being used is said in words that an administrator can act on, and it
+recovers once mended; and what deletionPolicy Delete leaves in them, which is nothing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncIterator, Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentmemory.local.stores import LocalStores
+from agentmemory_engine.keys import Keys
+from agentmemory_operator import conditions
+from agentmemory_operator.finalize import FINALIZER, PATIENCE
+from agentmemory_operator.kube import AGENT_MEMORY, SECRET
+from agentmemory_operator.objects import encode_secret
+from support.certificates import Authority
+from support.memories import admin_postgres, admin_redis
+from support.operators import NAMESPACE, Operated
+from support.tls_front import Front, fronts
+
+_number = count(1)
+Spoil = Callable[[Operated], None]
+
+
+@pytest.fixture
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+async def pair(stores: LocalStores, tmp_path: Path, authority: Authority) -> AsyncIterator[tuple[Front, Front]]:
+    redis, postgres = fronts(stores, tmp_path)
+    for front in (redis, postgres):
+        front.show(authority)
+    async with redis.listening(), postgres.listening():
+        yield redis, postgres
+
+
+@pytest.fixture
+def operated(stores: LocalStores, pair: tuple[Front, Front], authority: Authority) -> Operated:
+    return Operated(f"external-{next(_number)}", stores, *pair, authority)
+
+
+def change_secret(name: str, **values: str | None) -> Spoil:
+    """None takes a member away."""
+
+    def spoil(operated: Operated) -> None:
+        renamed = {key.replace("_", "."): value for key, value in values.items()}
+        data = {key: value for key, value in (operated.secret(name) | renamed).items() if value is not None}
+        operated.kube.objects[SECRET.name, NAMESPACE, name]["data"] = encode_secret(data)
+
+    return spoil
+
+
+def lose_secret(name: str) -> Spoil:
+    def spoil(operated: Operated) -> None:
+        del operated.kube.objects[SECRET.name, NAMESPACE, name]
+
+    return spoil
+
+
+def change_spec(store: str, **values: Any) -> Spoil:
+    def spoil(operated: Operated) -> None:
+        external = operated.body["spec"][store]["external"] | values
+        operated.edit(**{store: {"external": external}})
+
+    return spoil
+
+
+OTHER = Authority("another").pem
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "reason", "says"),
+    [
+        (lose_secret("redis"), conditions.REDIS, "SecretMissing", "make it with username and password"),
+        (lose_secret("postgres"), conditions.POSTGRES, "SecretMissing", "Secret postgres"),
+        (change_secret("redis", password=None), conditions.REDIS, "SecretIncomplete", "lacks password"),
+        (change_secret("postgres", username=None), conditions.POSTGRES, "SecretIncomplete", "lacks username"),
+        (change_secret("redis", password="wrong"), conditions.REDIS, "LoginRefused", "correct the password"),
+        (change_secret("postgres", password="wrong"), conditions.POSTGRES, "LoginRefused", "correct the password"),
+        (change_secret("redis", ca_crt=OTHER), conditions.REDIS, "CertificateRefused", "ca.crt"),
+        (change_secret("postgres", ca_crt=OTHER), conditions.POSTGRES, "CertificateRefused", "ca.crt"),
+        (change_spec("redis", host="redis.invalid"), conditions.REDIS, "Unreachable", "redis.invalid:"),
+        (change_spec("postgres", host="postgres.invalid"), conditions.POSTGRES, "Unreachable", "postgres.invalid:"),
+        (change_spec("postgres", database="nothing"), conditions.POSTGRES, "DatabaseMissing",
+         'CREATE DATABASE "nothing"'),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_is_said_and_recovers_when_mended(
+    operated: Operated, spoil: Spoil, kind: str, reason: str, says: str
+) -> None:
+    before = copy.deepcopy(operated.kube.objects)
+    spoil(operated)
+    await operated.settle()
+    assert operated.conditions[kind] == ("False", reason)
+    assert says in operated.message(kind)
+    assert operated.conditions[conditions.READY] == ("False", reason)
+    for place, thing in before.items():
+        operated.kube.objects[place] = thing
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+
+
+async def test_a_policy_that_evicts_is_refused(operated: Operated, stores: LocalStores) -> None:
+    async with admin_redis(stores) as client:
+        await client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            await operated.settle()
+        finally:
+            await client.config_set("maxmemory-policy", "noeviction")
+    assert operated.conditions[conditions.REDIS] == ("False", "WrongEvictionPolicy")
+    assert "CONFIG SET maxmemory-policy noeviction" in operated.message(conditions.REDIS)
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+
+
+async def test_a_secret_that_is_changed_is_noticed_and_mended(operated: Operated) -> None:
+    await operated.settle()
+    good = operated.secret("postgres")["password"]
+    change_secret("postgres", password="wrong")(operated)
+    await operated.settle()
+    assert operated.conditions[conditions.POSTGRES] == ("False", "LoginRefused")
+    assert operated.body["status"]["consolidation"]["pending"] == 0, "the sidecars' own login still sees"
+    change_secret("postgres", password=good + "\n")(operated)
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+
+
+async def what_is_left(operated: Operated, stores: LocalStores) -> list[str]:
+    """Whatever names the memory in either store."""
+    keys = Keys(*operated.key)
+    async with admin_redis(stores) as client:
+        left = [str(one) async for one in client.scan_iter(match=keys.prefix + "*")]
+        left += [str(name) for name in await client.acl_users() if str(name).startswith(keys.schema)]
+    connection = await admin_postgres(stores)
+    for query in (
+        "SELECT rolname FROM pg_roles WHERE starts_with(rolname, $1)",
+        "SELECT nspname FROM pg_namespace WHERE nspname = $1",
+    ):
+        left += [str(row[0]) for row in await connection.fetch(query, keys.schema)]
+    await connection.close()
+    return left
+
+
+def delete(operated: Operated) -> None:
+    operated.body["metadata"]["deletionTimestamp"] = operated.clock().isoformat()
+
+
+async def test_delete_leaves_nothing_in_stores_of_the_users_own(operated: Operated, stores: LocalStores) -> None:
+    operated.edit(deletionPolicy="Delete")
+    await operated.settle()
+    assert operated.body["metadata"]["finalizers"] == [FINALIZER]
+    assert len(await what_is_left(operated, stores)) > 4
+    delete(operated)
+    await operated.controller.reconcile_once(operated.key)
+    assert (AGENT_MEMORY.name, *operated.key) not in operated.kube.objects
+    assert await what_is_left(operated, stores) == []
+
+
+async def test_retain_leaves_everything_and_needs_no_finalizer(operated: Operated, stores: LocalStores) -> None:
+    await operated.settle()
+    assert "finalizers" not in operated.body["metadata"]
+    operated.edit(deletionPolicy="Delete")
+    await operated.settle()
+    operated.edit(deletionPolicy="Retain")
+    await operated.settle()
+    assert operated.body["metadata"]["finalizers"] == []
+
+
+async def test_a_deletion_does_not_wait_for_a_secret_that_is_gone(operated: Operated, stores: LocalStores) -> None:
+    operated.edit(deletionPolicy="Delete")
+    await operated.settle()
+    for name in ("redis", "postgres"):
+        lose_secret(name)(operated)
+    delete(operated)
+    await operated.controller.reconcile_once(operated.key)
+    assert (AGENT_MEMORY.name, *operated.key) not in operated.kube.objects
+    left = [
+        one for (kind, _, _), one in operated.kube.objects.items() if kind == "Event" and one["reason"] == "DataLeft"
+    ]
+    assert Keys(*operated.key).schema in left[0]["note"]
+
+
+async def test_a_deletion_waits_a_while_for_stores_that_are_away(operated: Operated, pair: tuple[Front, Front]) -> None:
+    operated.edit(deletionPolicy="Delete")
+    await operated.settle()
+    change_spec("redis", host="redis.invalid")(operated)
+    delete(operated)
+    assert await operated.controller.reconcile_once(operated.key) is not None
+    assert operated.body["metadata"]["finalizers"] == [FINALIZER]
+    operated.clock.pass_by(PATIENCE + 1)
+    assert await operated.controller.reconcile_once(operated.key) is None
+    assert (AGENT_MEMORY.name, *operated.key) not in operated.kube.objects
