@@ -11,9 +11,6 @@ from kubernetes.utils.quantity import parse_quantity
 from agentmemory_operator.injector.wishes import Bound, Pod, Unfit, Wishes, tuning_annotation
 from agentmemory_operator.resources.sidecar import default_resources
 
-_CPU_LIMIT = "2"
-"""Where nobody says one, since a namespace with a quota of it refuses a pod without: one core serves while another
-embeds."""
 _MEMBERS: Mapping[Bound, str] = {"request": "requests", "limit": "limits"}
 
 
@@ -28,9 +25,8 @@ class _Given:
 def sidecar_resources(pod: Pod, wishes: Wishes, spec: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
     """The `resources` of the container. What the pod bounds as a whole (`spec.resources`) is left to the pod, since the
     API server would refuse a pod whose parts do not fit into it. Raises Unfit."""
-    defaults: dict[tuple[str, Bound], str] = {("cpu", "limit"): _CPU_LIMIT}
     sources = (
-        defaults | dict(_quantities(default_resources())),
+        dict(_quantities(default_resources())),
         dict(_quantities(spec or {})),
         wishes.resources,
     )

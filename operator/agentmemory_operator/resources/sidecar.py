@@ -68,5 +68,6 @@ def security_context() -> dict[str, Any]:
 
 
 def default_resources() -> dict[str, Any]:
-    """Where the spec says none: both are set, since a namespace with a quota refuses a pod without."""
+    """Where the spec says none: both are set, since a namespace with a quota refuses a pod without. One core serves
+    while another embeds."""
     return {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"cpu": "2", "memory": "512Mi"}}
