@@ -1,0 +1,178 @@
+"""The CRD on a real API server: what it accepts, what it refuses, and the message that a person then gets."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.kubectl import KubectlError, kubectl, kubectl_json
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).parents[2]
+CRD = ROOT / "crds" / "agentmemories.agentmemory.io.yaml"
+EXAMPLES = Path(__file__).parent / "crd"
+ACCEPTED = [*sorted((EXAMPLES / "accepted").glob("*.yaml")), ROOT / "examples" / "agentmemory.yaml"]
+REFUSED = sorted((EXAMPLES / "refused").glob("*.yaml"))
+UNCHECKED = "some validation rules were not checked"
+"""The API server's own remark where a field is so wrong that it leaves the rules alone."""
+
+STATUS = {
+    "observedGeneration": 1,
+    "phase": "Ready",
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "True",
+            "reason": "AsDeclared",
+            "message": "",
+            "lastTransitionTime": "2026-11-22T12:00:00Z",
+            "observedGeneration": 1,
+        }
+    ],
+    "redis": {"host": "example-redis.team.svc", "port": 6379, "version": "8.0.2", "persistence": "everysec"},
+    "postgres": {
+        "host": "example-postgres.team.svc",
+        "port": 5432,
+        "database": "agentmemory",
+        "schema": "am_team_example",
+        "version": "17.5",
+        "vectorVersion": "0.8.0",
+    },
+    "schema": {"version": 3, "appliedAt": "2026-11-22T12:00:00Z"},
+    "consolidation": {
+        "lagSeconds": 1.5,
+        "pending": 7,
+        "deadLetters": 0,
+        "lagRatio": 0.001,
+        "observedAt": "2026-11-22T12:00:00Z",
+    },
+    "sidecars": {"injected": 2, "missing": 0},
+    "credentials": {
+        "rotation": "1",
+        "rotatedAt": "2026-11-22T12:00:00Z",
+        "certificates": "1",
+        "certificatesExpireAt": "2027-02-20T12:00:00Z",
+    },
+    "drain": {"lastRunAt": "2026-11-22T12:00:00Z", "message": "The journal was emptied."},
+    "applied": {
+        "mode": "Hybrid",
+        "shards": 16,
+        "dimensions": 384,
+        "provider": "Local",
+        "redis": "Managed",
+        "postgres": "External",
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def crd() -> None:
+    """The CRD as it is in this checkout."""
+    kubectl("apply", "--server-side", "--force-conflicts", f"--filename={CRD}")
+    kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/agentmemories.agentmemory.io")
+
+
+@pytest.fixture(scope="module")
+def namespace(crd: None) -> Iterator[str]:
+    """A namespace of this module's own."""
+    name = f"crd-{uuid.uuid4().hex[:8]}"
+    kubectl("create", "namespace", name)
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def send(verb: str, namespace: str, document: dict[str, Any], *options: str) -> Any:
+    return kubectl_json(verb, f"--namespace={namespace}", "--filename=-", *options, input=json.dumps(document))
+
+
+def send_all(namespace: str, path: Path) -> Any:
+    """Each document as an update of the one before; the last one as a dry run. Answers what it would become."""
+    *before, last = documents(path)
+    name = f"{last['kind']}/{last['metadata']['name']}"
+    try:
+        for number, document in enumerate(before):
+            # An operator that runs on this cluster has nothing to do with it.
+            document["metadata"]["annotations"] = {"agentmemory.io/reconcile": "disabled"}
+            send("replace" if number else "create", namespace, document)
+        return send("replace" if before else "create", namespace, last, "--dry-run=server")
+    finally:
+        if before:
+            kubectl("delete", name, f"--namespace={namespace}", "--wait=false")
+            kubectl("wait", "--for=delete", name, f"--namespace={namespace}", "--timeout=60s")
+
+
+def causes(error: KubectlError) -> list[str]:
+    """What the API server named, one by one."""
+    lines = str(error).splitlines()
+    listed = [line.removeprefix("* ") for line in lines if line.startswith("* ")]
+    return [cause for cause in listed or [" ".join(lines)] if UNCHECKED not in cause]
+
+
+@pytest.mark.parametrize("path", ACCEPTED, ids=lambda path: path.stem)
+def test_it_is_accepted(namespace: str, path: Path) -> None:
+    wanted = documents(path)[-1]["spec"]
+    assert contains(send_all(namespace, path)["spec"], wanted)
+
+
+def contains(found: Any, wanted: Any) -> bool:
+    """Nothing was pruned: all that was asked for is in what was found."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(contains(found.get(key), value) for key, value in wanted.items())
+    return bool(found == wanted)
+
+
+@pytest.mark.parametrize("path", REFUSED, ids=lambda path: path.stem)
+def test_it_is_refused_for_its_own_reason(namespace: str, path: Path) -> None:
+    first, _, _ = path.read_text().partition("\n")
+    with pytest.raises(KubectlError) as caught:
+        send_all(namespace, path)
+    (cause,) = causes(caught.value)
+    assert first.removeprefix("# message: ") in cause
+
+
+def test_the_status_keeps_every_field_and_fills_the_columns(namespace: str) -> None:
+    (least,) = documents(EXAMPLES / "accepted" / "least.yaml")
+    least["metadata"] |= {"name": "shown", "annotations": {"agentmemory.io/reconcile": "disabled"}}
+    send("create", namespace, least)
+    patch = json.dumps({"status": STATUS})
+    kubectl(
+        "patch", "am", "shown", f"--namespace={namespace}", "--subresource=status", "--type=merge", f"--patch={patch}"
+    )
+    assert contains(kubectl_json("get", "agentmemory", "shown", f"--namespace={namespace}")["status"], STATUS)
+    header, row = kubectl("get", "agentmemory", f"--namespace={namespace}").splitlines()
+    assert header.split() == ["NAME", "MODE", "READY", "PHASE", "LAG", "PENDING", "AGE"]
+    assert row.split()[:6] == ["shown", "Hybrid", "True", "Ready", "1.5", "7"]
+    header, row = kubectl("get", "am", f"--namespace={namespace}", "--output=wide").splitlines()
+    assert header.split()[6:10] == ["REDIS", "POSTGRES", "SCHEMA", "SIDECARS"]
+    assert row.split()[6:10] == ["8.0.2", "17.5", "3", "2"]
+
+
+def test_a_status_does_not_change_the_spec(namespace: str) -> None:
+    (least,) = documents(EXAMPLES / "accepted" / "least.yaml")
+    least["metadata"] |= {"name": "apart", "annotations": {"agentmemory.io/reconcile": "disabled"}}
+    made = send("create", namespace, {**least, "status": {"phase": "Invented"}})
+    assert made.get("status", {}).get("phase") != "Invented"
+    patch = json.dumps({"spec": {"deletionPolicy": "Delete"}, "status": {"phase": "Ready"}})
+    kubectl(
+        "patch", "am", "apart", f"--namespace={namespace}", "--subresource=status", "--type=merge", f"--patch={patch}"
+    )
+    found = kubectl_json("get", "am", "apart", f"--namespace={namespace}")
+    assert (found["spec"]["deletionPolicy"], found["metadata"]["generation"]) == ("Retain", 1)
+
+
+def test_kubectl_explains_it(crd: None) -> None:
+    told = kubectl("explain", "agentmemory.spec.redis.managed")
+    assert "A Redis that the operator runs" in told
+    assert "The volume. It can grow where its class allows it; it never shrinks." in told
+    assert "agentmemories" in kubectl("api-resources", "--categories=agentmemory", "--output=name")
