@@ -75,12 +75,19 @@ bench: setup ## Measure against the references; CONVERSATION= and QUESTIONS= nam
 lock: ## Resolve the dependencies anew and pin them with their hashes
 	"$(PYTHON)" -m venv --clear .venv-lock
 	.venv-lock/bin/python -m pip install --quiet uv
-	.venv-lock/bin/uv pip compile $(LOCK_OPTIONS) --all-extras --group dev --output-file requirements/dev.lock pyproject.toml
-	.venv-lock/bin/uv pip compile $(LOCK_OPTIONS) --no-deps --output-file requirements/tokenizer.lock requirements/tokenizer.in
+	$(COMPILE) --upgrade --python-version 3.11 --all-extras --group dev --output-file requirements/dev.lock pyproject.toml
+	$(COMPILE) --upgrade --python-version 3.11 --no-deps --output-file requirements/tokenizer.lock requirements/tokenizer.in
+	$(COMPILE_IMAGE) --group build --output-file requirements/build.lock
+	$(COMPILE_IMAGE) --extra operator --output-file requirements/operator.lock pyproject.toml
+	$(COMPILE_IMAGE) --extra sidecar --output-file requirements/sidecar.lock pyproject.toml
+	$(COMPILE_IMAGE) --extra sidecar --extra embedding --overrides requirements/overrides.in \
+		--output-file requirements/embedding.lock pyproject.toml
 	rm -rf .venv-lock
 
-LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
+# What an image holds is of the versions that the tests ran with.
+COMPILE_IMAGE := $(COMPILE) --python-version 3.13 --constraints requirements/dev.lock
 
 .PHONY: clean
 clean: ## Remove what the targets above made
