@@ -52,6 +52,11 @@ class Controller:
         self.last_listed: float | None = None
         """When all AgentMemories were last listed (monotonic seconds)."""
 
+    @property
+    def tended(self) -> list[Key]:
+        """The memories that are looked after now."""
+        return list(self._tasks)
+
     async def run(self) -> None:
         """List all AgentMemories again and again: what a broken watch did not tell is found all the same."""
         try:
@@ -86,7 +91,7 @@ class Controller:
         while True:
             nudged.clear()
             async with self._turns:
-                pause = await self._look(key)
+                pause = await self.look(key)
             if pause is None and not nudged.is_set():
                 self._forget(key)
                 return
@@ -102,7 +107,7 @@ class Controller:
             kept.pop(key, None)
         self._metrics.forget(*key)
 
-    async def _look(self, key: Key) -> float | None:
+    async def look(self, key: Key) -> float | None:
         """Reconcile once; answer the seconds until the next time, None when the memory is gone."""
         started = time.perf_counter()
         result = "ok"

@@ -70,6 +70,7 @@ async def _from_ourselves(work: Work, part: str) -> dict[str, str]:
     )
     data = secret_data(live)
     done = live["metadata"].get("annotations", {}).get(ROTATE_CERTIFICATES_ANNOTATION, "")
+    work.status.setdefault("credentials", {}).update({"certificates": wanted} if wanted else {})
     if (done == wanted and _is_good(data, authority, hosts, now)) or work.frozen:
         return data
     live = await work.objects.change_secret(live, fresh(), {ROTATE_CERTIFICATES_ANNOTATION: wanted})
