@@ -34,7 +34,10 @@ async def redis_admin(access: Access) -> AsyncIterator[Any]:
         await client.ping()
         yield client
     except (RedisError, OSError, TimeoutError) as error:
-        raise explain_redis(error, access) from error
+        fault = explain_redis(error, access)
+        if fault.reason == "Unreachable":
+            fault = await _explain_encryption(access) or fault
+        raise fault from error
     finally:
         await client.aclose()
 
@@ -65,7 +68,35 @@ def explain_redis(error: Exception, access: Access) -> OperatorFault:
         return Waiting("Loading", f"{place} is loading its data.")
     if isinstance(error, ResponseError):
         return Blocked("RedisRefused", f"{place} refuses: {text[:300]}")
-    return _unreachable(place, error)
+    return _unreachable(place, error, access)
+
+
+async def _explain_encryption(access: Access) -> OperatorFault | None:
+    """What to do where only one side speaks TLS: neither says so to the other."""
+    place = f"Redis at {access.address.host}:{access.address.port}"
+    if access.address.tls:
+        if not await _speaks_plainly(access):
+            return None
+        return Blocked(
+            "TLSNotSpoken", f"{place} speaks no TLS on this port; name the port on which it does (tls-port in "
+            "redis.conf), or set spec.redis.external.tls to false."
+        )  # fmt: skip
+    if await served_certificate(access) is None:
+        return None
+    return Blocked("TLSRequired", f"{place} speaks nothing but TLS on this port; set spec.redis.external.tls to true.")
+
+
+async def _speaks_plainly(access: Access) -> bool:
+    """Whether a Redis answers without TLS, be it by asking for a password."""
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            reader, writer = await asyncio.open_connection(access.address.host, access.address.port)
+            writer.write(b"PING\r\n")
+            answer = await reader.read(1)
+            writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return answer in (b"+", b"-")
 
 
 @asynccontextmanager
@@ -95,10 +126,20 @@ def explain_postgres(error: Exception, access: Access) -> OperatorFault:
     """Why Postgres cannot be used, in the words of a condition."""
     place = f"Postgres at {access.address.host}:{access.address.port}"
     text = f"{error} {error.__cause__ or ''}"
-    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+    if isinstance(error, asyncpg.InvalidPasswordError):
         return _login_refused(place, access)
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return Blocked(
+            "AccessForbidden", f"{place} does not let the administrator's login in: {str(error)[:300]}. An "
+            "administrator corrects pg_hba.conf, or the role; where it asks for encryption, set sslMode to require."
+        )  # fmt: skip
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return _certificate_refused(place, text)
+    if "rejected SSL upgrade" in text:
+        return Blocked(
+            "TLSNotSpoken", f"{place} speaks no TLS, and sslMode is {access.ssl_mode}; an administrator sets ssl = on "
+            "in postgresql.conf, or set sslMode to prefer."
+        )  # fmt: skip
     if isinstance(error, asyncpg.InvalidCatalogNameError):
         return Blocked(
             "DatabaseMissing", f"{place} has no database {access.address.database}; an administrator runs: "
@@ -106,9 +147,11 @@ def explain_postgres(error: Exception, access: Access) -> OperatorFault:
         )  # fmt: skip
     if isinstance(error, asyncpg.CannotConnectNowError):
         return Waiting("Starting", f"{place} is starting: {error}")
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return Blocked("MissingRights", f"{place} forbids what the operator needs: {str(error)[:300]}")
     if isinstance(error, asyncpg.PostgresError):
         return Waiting("PostgresRefused", f"{place} refuses: {type(error).__name__}: {str(error)[:300]}")
-    return _unreachable(place, error)
+    return _unreachable(place, error, access)
 
 
 def dsn_of(address: StoreAddress, mode: str, database: str | None = None) -> str:
@@ -139,11 +182,11 @@ async def served_certificate(access: Access, *, preamble: bytes = b"") -> str | 
     return ssl.DER_cert_to_PEM_cert(shown) if shown else None
 
 
-def _unreachable(place: str, error: Exception) -> Waiting:
-    return Waiting(
-        "Unreachable",
-        f"{place} does not answer ({type(error).__name__}); is it running, and is the way to it open?",
-    )
+def _unreachable(place: str, error: Exception, access: Access) -> OperatorFault:
+    """A store of the operator's own is on its way; what others run may be away for good."""
+    said = f"{type(error).__name__}: {error}".removesuffix(": ")[:200]
+    text = f"{place} does not answer ({said}); is it running, and is the way to it open?"
+    return (Waiting if access.certificate else Blocked)("Unreachable", text)
 
 
 def _login_refused(place: str, access: Access) -> Blocked:

@@ -25,6 +25,8 @@ Key = tuple[str, str]
 """Namespace and name."""
 
 _AT_ONCE = 8
+_SLOW = 3.0
+"""Seconds after which a look was slow: mostly, stores do not answer."""
 _GAP = 0.5
 """Seconds between two looks at the same memory at least: events come in bursts."""
 _FIRST_PAUSE = 2.0
@@ -45,6 +47,9 @@ class Controller:
         self._reconcile = reconcile
         self._clock = clock
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._slow_turns = asyncio.Semaphore(_AT_ONCE)
+        self._slow: set[Key] = set()
+        """Memories whose last look was slow: they wait for one another, and nobody else for them."""
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._nudges: dict[Key, asyncio.Event] = {}
         self._memos: dict[Key, Memo] = {}
@@ -90,7 +95,7 @@ class Controller:
         nudged = self._nudges[key]
         while True:
             nudged.clear()
-            async with self._turns:
+            async with self._slow_turns if key in self._slow else self._turns:
                 pause = await self.look(key)
             if pause is None and not nudged.is_set():
                 self._forget(key)
@@ -105,6 +110,7 @@ class Controller:
     def _forget(self, key: Key) -> None:
         for kept in (self._tasks, self._nudges, self._memos, self._failures):
             kept.pop(key, None)
+        self._slow.discard(key)
         self._metrics.forget(*key)
 
     async def look(self, key: Key) -> float | None:
@@ -122,7 +128,9 @@ class Controller:
         except Exception:
             result, pause = "failed", self._backoff(key)
             logger.exception("%s/%s: the reconciliation failed; trying again in %.0f s", *key, pause)
-        self._metrics.reconciled(result, time.perf_counter() - started)
+        took = time.perf_counter() - started
+        self._metrics.reconciled(result, took)
+        (self._slow.add if took > _SLOW else self._slow.discard)(key)
         return pause
 
     def _backoff(self, key: Key) -> float:

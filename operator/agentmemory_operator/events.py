@@ -50,7 +50,7 @@ def of_transitions(memory: Object, changed: Iterable[Condition], *, instance: st
     found = []
     for one in changed:
         action = _TOLD.get(one.type)
-        if action is None or (one.type == PROGRESSING and one.reason in ("Settled", "Reconciling")):
+        if action is None or (one.type == PROGRESSING and one.reason in ("Settled", "Reconciling", "Blocked")):
             continue
         good = one.holds
         found.append(

@@ -95,10 +95,12 @@ def _judge_lag(work: Work, status: Status, reasons: dict[str, str]) -> None:
     work.status["consolidation"] = figures
     work.lag, work.pending = status.lag, status.pending
     if status.lag is None or status.pending is None:
-        work.say(conditions.CONSOLIDATION, "Unknown", "JournalUnseen", f"Redis: {reasons.get('redis', 'no answer')}")
+        why = reasons.get("redis", "Redis gives no answer")
+        work.say(conditions.CONSOLIDATION, "Unknown", "JournalUnseen", f"What is pending cannot be seen; {why}")
         return
     if status.dead_letters is None:
-        work.say(conditions.CONSOLIDATION, "Unknown", "PostgresUnseen", f"Postgres: {reasons.get('postgres', '')}")
+        why = reasons.get("postgres", "Postgres gives no answer")
+        work.say(conditions.CONSOLIDATION, "Unknown", "PostgresUnseen", f"Dead letters cannot be seen; {why}")
         return
     work.found[conditions.CONSOLIDATION] = judge(status, work)
     if status.pending:

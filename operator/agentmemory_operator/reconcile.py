@@ -69,7 +69,6 @@ async def reconcile(work: Work) -> bool:
 
     Raises KubeError when the API server does not answer: then nothing was found out.
     """
-    blocked = False
     paused = work.memory.annotations.get(RECONCILE_ANNOTATION) == "disabled"
     if work.memory.spec.mode != "Hybrid":
         return _refuse_mode(work)
@@ -77,16 +76,16 @@ async def reconcile(work: Work) -> bool:
     if paused or work.refused:
         with work.looking_only():
             for step in STEPS:
-                blocked |= await _take(work, step)
+                await _take(work, step)
     else:
         for step in STEPS:
-            blocked |= await _take(work, step)
+            await _take(work, step)
     _conclude(work, paused=paused)
-    return blocked
+    return work.blocked
 
 
-async def _take(work: Work, step: Step) -> bool:
-    """Run one step; whether it is blocked. A change that is refused leaves what runs alone: it is looked at only."""
+async def _take(work: Work, step: Step) -> None:
+    """Run one step. A change that is refused leaves what runs alone: it is looked at only."""
     try:
         try:
             await step.run(work)
@@ -96,20 +95,19 @@ async def _take(work: Work, step: Step) -> bool:
                 await step.run(work)
     except OperatorFault as fault:
         _record(work, step.kind, fault)
-        return isinstance(fault, Blocked | InvalidSpec)
     except KubeError as error:
         if error.passing:
             raise
         _record(work, step.kind, Blocked("Forbidden", f"The API server refuses: {error}"))
-        return True
-    return False
 
 
 def _record(work: Work, kind: str, fault: OperatorFault) -> None:
     # What cannot be looked at is unknown; a part that is not there is not ready.
     verdict: conditions.Verdict = "Unknown" if kind == conditions.CONSOLIDATION else "False"
     work.say(kind, verdict, fault.reason, str(fault))
-    if isinstance(fault, Waiting):
+    if isinstance(fault, Blocked | InvalidSpec):
+        work.blocked = True
+    elif isinstance(fault, Waiting) and not work.blocked:
         work.progress(str(fault), again=_WAITING)
 
 
@@ -133,6 +131,8 @@ def _conclude(work: Work, *, paused: bool) -> None:
         work.say(conditions.PROGRESSING, "False", fault.reason, f"{fault} What runs is left as it is.")
     elif work.now_pending:
         work.say(conditions.PROGRESSING, "True", "Reconciling", work.now_pending[0])
+    elif work.blocked:
+        work.say(conditions.PROGRESSING, "False", "Blocked", "Something has to be mended first; Ready says what.")
     else:
         work.say(conditions.PROGRESSING, "False", "Settled", "Nothing is under way.")
     if paused:

@@ -74,6 +74,8 @@ class Work:
     """The stores in which the former login was dropped."""
     refused: list[Refused] = field(default_factory=list)
     """Changes that cannot be done."""
+    blocked: bool = False
+    """Whether others have to mend something first: what only waits for that is not on its way."""
     again: float | None = None
     """Seconds after which to look again, when sooner than usual."""
     now_pending: list[str] = field(default_factory=list)

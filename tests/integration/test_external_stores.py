@@ -85,6 +85,7 @@ OTHER = Authority("another").pem
         (change_secret("postgres", password="wrong"), conditions.POSTGRES, "LoginRefused", "correct the password"),
         (change_secret("redis", ca_crt=OTHER), conditions.REDIS, "CertificateRefused", "ca.crt"),
         (change_secret("postgres", ca_crt=OTHER), conditions.POSTGRES, "CertificateRefused", "ca.crt"),
+        (change_spec("redis", tls=False), conditions.REDIS, "TLSRequired", "set spec.redis.external.tls to true"),
         (change_spec("redis", host="redis.invalid"), conditions.REDIS, "Unreachable", "redis.invalid:"),
         (change_spec("postgres", host="postgres.invalid"), conditions.POSTGRES, "Unreachable", "postgres.invalid:"),
         (change_spec("postgres", database="nothing"), conditions.POSTGRES, "DatabaseMissing",
@@ -100,6 +101,7 @@ async def test_what_is_wrong_is_said_and_recovers_when_mended(
     assert operated.conditions[kind] == ("False", reason)
     assert says in operated.message(kind)
     assert operated.conditions[conditions.READY] == ("False", reason)
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "Blocked")
     for place, thing in before.items():
         operated.kube.objects[place] = thing
     await operated.settle()

@@ -7,7 +7,7 @@ import pytest
 
 from agentmemory_operator import conditions
 from agentmemory_operator.conditions import Condition
-from agentmemory_operator.controller import Controller, Key
+from agentmemory_operator.controller import _AT_ONCE, Controller, Key
 from agentmemory_operator.errors import Waiting
 from agentmemory_operator.kube import AGENT_MEMORY, KubeError
 from agentmemory_operator.metrics import Metrics
@@ -45,10 +45,10 @@ class Steps:
         return self.blocked
 
 
-def put(kube: FakeKube, **spec: object) -> None:
-    kube.objects[AGENT_MEMORY.name, *KEY] = {
+def put(kube: FakeKube, *, name: str = KEY[1], **spec: object) -> None:
+    kube.objects[AGENT_MEMORY.name, KEY[0], name] = {
         "apiVersion": AGENT_MEMORY.api_version, "kind": AGENT_MEMORY.name,
-        "metadata": {"name": KEY[1], "namespace": KEY[0], "uid": "u", "resourceVersion": "1", "generation": 1},
+        "metadata": {"name": name, "namespace": KEY[0], "uid": "u", "resourceVersion": "1", "generation": 1},
         "spec": {"redis": {"managed": {}}, "postgres": {"managed": {}}} | spec,
     }  # fmt: skip
 
@@ -164,3 +164,25 @@ async def test_events_are_told_when_something_changed(controller: Controller, ku
     await controller.look(KEY)
     told = [one for (kind, _, _), one in kube.objects.items() if kind == "Event"]
     assert [one["reason"] for one in told] == ["AsDeclared"]
+
+
+async def test_memories_whose_stores_do_not_answer_hold_up_nobody_else(
+    kube: FakeKube, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than there are turns; a first look, which nothing is known of, is slow for all."""
+    silent = [("team", f"silent-{number}") for number in range(20)]
+    controller = Controller(kube, CONFIG, Metrics(), reconcile=steps, clock=Clock())
+    for key in silent:
+        put(kube, name=key[1])
+    monkeypatch.setattr("agentmemory_operator.controller._SLOW", -1.0)
+    for key in silent:
+        await controller.look(key)
+    steps.gate.clear()
+    for key in silent:
+        controller.nudge(key)
+    await until(lambda: steps.at_once == _AT_ONCE)
+    controller.nudge(KEY)
+    await until(lambda: steps.at_once == _AT_ONCE + 1)
+    steps.gate.set()
+    stop = await running(controller)
+    await stop()
