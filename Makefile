@@ -16,6 +16,20 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 SEED ?= 1
 KILLS ?= 1000
+
+# The images as pods name them, and what builds them and puts them into the nodes of the test cluster.
+OPERATOR_IMAGE ?= agentmemory/operator:dev
+SIDECAR_IMAGE ?= agentmemory/sidecar:dev
+EMBEDDING ?= local
+BUILD ?= docker build
+LOAD ?= kind load docker-image --name $(KIND)
+KIND ?= $(or $(patsubst kind-%,%,$(filter kind-%,$(shell kubectl config current-context 2>/dev/null))),agentmemory)
+
+# The cluster of `make cluster` has a kubeconfig of its own, and is used unless KUBECONFIG names another.
+KIND_KUBECONFIG := $(CURDIR)/.cluster/kubeconfig
+ifeq ($(KUBECONFIG)$(if $(wildcard $(KIND_KUBECONFIG)),,absent),)
+export KUBECONFIG := $(KIND_KUBECONFIG)
+endif
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
@@ -39,7 +53,7 @@ demo: setup ## Play an agent's work over several days on embedded stores
 	$(BIN)/agentmemory demo
 
 .PHONY: test
-test: lint types contract unit integration ## Everything that must pass before a change lands
+test: lint types contract unit integration cluster-test ## Everything that must pass before a change lands
 
 .PHONY: lint
 lint: setup ## Style and common mistakes
@@ -61,6 +75,42 @@ unit: setup ## Tests that need no store
 .PHONY: integration
 integration: setup ## Tests on a real Valkey and a real PostgreSQL, a hundred kills included
 	$(PYTEST) --numprocesses 2 --dist loadfile tests/integration tests/chaos
+
+.PHONY: images
+images: ## Build both images: BUILD=, OPERATOR_IMAGE=, SIDECAR_IMAGE=, EMBEDDING=local|none
+	$(BUILD) $(IMAGE_ARGS) -t $(OPERATOR_IMAGE) -f Dockerfile.operator .
+	$(BUILD) $(IMAGE_ARGS) --build-arg EMBEDDING=$(EMBEDDING) -t $(SIDECAR_IMAGE) -f Dockerfile.sidecar .
+
+IMAGE_ARGS = --build-arg VERSION=$(IMAGE_VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+IMAGE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+.PHONY: load
+load: ## Put the images into the nodes of the test cluster: LOAD=
+	$(LOAD) $(OPERATOR_IMAGE)
+	$(LOAD) $(SIDECAR_IMAGE)
+
+.PHONY: cluster
+cluster: ## Bring up kind with Docker, with the images and the chart in it
+	@for program in docker kind kubectl helm; do command -v $$program >/dev/null || \
+		{ echo "make cluster needs $$program, which is not on the PATH" >&2; exit 1; }; done
+	mkdir -p $(dir $(KIND_KUBECONFIG))
+	kind get clusters | grep -qx agentmemory || kind create cluster --name agentmemory --wait 3m --kubeconfig $(KIND_KUBECONFIG)
+	kind export kubeconfig --name agentmemory --kubeconfig $(KIND_KUBECONFIG)
+	$(MAKE) images load KUBECONFIG=$(KIND_KUBECONFIG)
+	helm --kubeconfig $(KIND_KUBECONFIG) upgrade --install agentmemory helm/agentmemory \
+		--namespace agentmemory-system --create-namespace $(CHART_IMAGES) --wait
+	@echo "It is up: export KUBECONFIG=$(KIND_KUBECONFIG)"
+
+.PHONY: cluster-test
+cluster-test: setup ## Tests on a real cluster: the one of KUBECONFIG if it is for tests, else the one of `make cluster`
+	if PYTHONPATH=tests $(BIN)/python -m support.at_hand; then \
+		$(MAKE) images load; \
+		$(CLUSTER_TEST) -m "not disruptive" --numprocesses 4 --dist loadfile; \
+		$(CLUSTER_TEST) -m disruptive || test $$? = 5; \
+	else $(CLUSTER_TEST); fi
+
+CLUSTER_TEST = AGENTMEMORY_TEST_OPERATOR_IMAGE=$(OPERATOR_IMAGE) AGENTMEMORY_TEST_SIDECAR_IMAGE=$(SIDECAR_IMAGE) \
+	$(PYTEST) --no-fold-skipped tests/cluster
 
 .PHONY: chaos
 chaos: setup ## Kill processes under load: make chaos SEED=7 KILLS=1000
