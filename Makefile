@@ -34,7 +34,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(STAMP) ## Make the virtualenv in .venv, from the lock files
@@ -100,6 +100,11 @@ cluster: ## Bring up kind with Docker, with the images and the chart in it
 	helm --kubeconfig $(KIND_KUBECONFIG) upgrade --install agentmemory helm/agentmemory \
 		--namespace agentmemory-system --create-namespace $(CHART_IMAGES) --wait
 	@echo "It is up: export KUBECONFIG=$(KIND_KUBECONFIG)"
+
+.PHONY: cluster-down
+cluster-down: ## Remove the cluster of `make cluster`
+	kind delete cluster --name agentmemory --kubeconfig $(KIND_KUBECONFIG)
+	rm -f $(KIND_KUBECONFIG)
 
 .PHONY: cluster-test
 cluster-test: setup ## Tests on a real cluster: the one of KUBECONFIG if it is for tests, else the one of `make cluster`
