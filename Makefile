@@ -108,12 +108,13 @@ cluster-down: ## Remove the cluster of `make cluster`
 
 .PHONY: cluster-test
 cluster-test: setup ## Tests on a real cluster: the one of KUBECONFIG if it is for tests, else the one of `make cluster`
-	if PYTHONPATH=tests $(BIN)/python -m support.at_hand; then \
-		$(MAKE) images load; \
+	if $(AT_HAND); then $(MAKE) images load; fi
+	if $(AT_HAND) 2>/dev/null; then \
 		$(CLUSTER_TEST) -m "not disruptive" --numprocesses 4 --dist loadfile; \
 		$(CLUSTER_TEST) -m disruptive || test $$? = 5; \
 	else $(CLUSTER_TEST); fi
 
+AT_HAND = PYTHONPATH=tests $(BIN)/python -m support.at_hand
 CLUSTER_TEST = AGENTMEMORY_TEST_OPERATOR_IMAGE=$(OPERATOR_IMAGE) AGENTMEMORY_TEST_SIDECAR_IMAGE=$(SIDECAR_IMAGE) \
 	$(PYTEST) --no-fold-skipped tests/cluster
 
