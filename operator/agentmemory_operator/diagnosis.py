@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from agentmemory_operator.errors import Blocked, OperatorFault, Waiting
 from agentmemory_operator.kube import Object
 
-_MAJOR_VERSION = "major-version-mismatch:"
+_LAST_WORDS = re.compile(r"([a-z]+(?:-[a-z]+)+): (.+)", re.DOTALL)
+"""How our start scripts end when they know why: a word, and what to do."""
 _PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 _MISCONFIGURED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
@@ -100,8 +102,9 @@ def _last_end(status: dict[str, Any]) -> dict[str, Any] | None:
 
 def _crash(pod: Object, ended: dict[str, Any], *, looping: bool) -> OperatorFault | None:
     said = (ended.get("message") or "").strip()
-    if said.startswith(_MAJOR_VERSION):
-        return Blocked("MajorVersionMismatch", said.removeprefix(_MAJOR_VERSION).strip()[:800])
+    known = _LAST_WORDS.match(said)
+    if known is not None:
+        return Blocked(known[1].title().replace("-", ""), known[2].strip()[:800])
     if not looping:
         return None
     how = f"exit status {ended.get('exitCode')}" + (f", {ended['reason']}" if ended.get("reason") else "")

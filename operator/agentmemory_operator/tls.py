@@ -83,7 +83,7 @@ def _is_good(data: dict[str, str], authority: Pair, hosts: list[str], now: datet
     try:
         return (
             data.get("ca.crt") == authority.certificate
-            and bool(data.get("tls.key"))
+            and certificates.matches(Pair(leaf, data.get("tls.key", "")))
             and certificates.signed_by(leaf, authority.certificate)
             and certificates.covers(leaf, hosts)
             and not certificates.due(leaf, now, RENEW_LEAF)

@@ -54,6 +54,7 @@ def diagnose(
         (diagnose(ended("OOMKilled", "")), "CrashLooping", "OOMKilled"),
         (diagnose(ended("Error", "cannot write to /data")), "CrashLooping", "cannot write to /data"),
         (diagnose(ended("Error", "major-version-mismatch: data of 16")), "MajorVersionMismatch", "data of 16"),
+        (diagnose(ended("Error", "program-missing: no postgres")), "ProgramMissing", "no postgres"),
         (diagnose(ended("Error", "", looping=False)), "Starting", "is starting"),
         (diagnose(None, warnings=({"reason": "FailedCreate", "message": "exceeded quota: q"},)), "QuotaExceeded", "q"),
         (diagnose(None, warnings=({"reason": "FailedCreate", "message": "violates PodSecurity"},)), "PodForbidden",
