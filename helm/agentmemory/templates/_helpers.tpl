@@ -1,0 +1,162 @@
+{{- define "am.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "am.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains (include "am.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "am.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "am.labels" -}}
+app.kubernetes.io/name: {{ include "am.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: agentmemory
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* metadata of an object: (dict "root" $ "name" ... "component" ...) */ -}}
+{{- define "am.metadata" -}}
+name: {{ .name }}
+labels:
+  {{- include "am.labels" .root | nindent 2 }}
+  app.kubernetes.io/component: {{ .component }}
+{{- with .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "am.selector" -}}
+app.kubernetes.io/name: {{ include "am.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "am.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ default .root.Chart.AppVersion .image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{- define "am.container-security" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "am.environment" -}}
+- {name: AGENTMEMORY_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+- {name: AGENTMEMORY_POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+- {name: AGENTMEMORY_SIDECAR_IMAGE, value: {{ include "am.image" (dict "root" . "image" .Values.sidecarImage) | quote }}}
+- {name: AGENTMEMORY_IMAGE_PULL_POLICY, value: {{ .Values.sidecarImage.pullPolicy }}}
+- {name: AGENTMEMORY_WATCH_NAMESPACES, value: {{ join "," .Values.watchNamespaces | quote }}}
+- {name: AGENTMEMORY_OPS_PORT, value: "8080"}
+- {name: AGENTMEMORY_LOG_FORMAT, value: {{ .Values.logFormat }}}
+- {name: AGENTMEMORY_LOG_LEVEL, value: {{ .Values.logLevel }}}
+{{- end -}}
+
+{{- define "am.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- define "am.pod-metadata" -}}
+labels:
+  {{- include "am.labels" .root | nindent 2 }}
+  app.kubernetes.io/component: {{ .component }}
+  agentmemory.io/inject: "false"
+  {{- with .values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .values.podAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "am.spread" -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "am.selector" . | nindent 8 }}
+{{- end -}}
+
+{{- /* an object that grants rules: once for the cluster, or in each watched namespace */ -}}
+{{- define "am.grant" -}}
+{{- $root := .root }}
+{{- $name := printf "%s-%s" (include "am.fullname" $root) .component }}
+{{- $component := .component }}
+{{- $rules := .rules }}
+{{- if $root.Values.watchNamespaces }}
+{{- range $root.Values.watchNamespaces }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  {{- include "am.metadata" (dict "root" $root "name" $name "component" $component) | nindent 2 }}
+  namespace: {{ . }}
+rules:
+{{ $rules }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  {{- include "am.metadata" (dict "root" $root "name" $name "component" $component) | nindent 2 }}
+  namespace: {{ . }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ $name }}}
+subjects: [{kind: ServiceAccount, name: {{ $name }}, namespace: {{ $root.Release.Namespace }}}]
+{{- end }}
+{{- else }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  {{- include "am.metadata" (dict "root" $root "name" $name "component" $component) | nindent 2 }}
+rules:
+{{ $rules }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  {{- include "am.metadata" (dict "root" $root "name" $name "component" $component) | nindent 2 }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {{ $name }}}
+subjects: [{kind: ServiceAccount, name: {{ $name }}, namespace: {{ $root.Release.Namespace }}}]
+{{- end }}
+{{- end -}}
+
+{{- /* The Secret with the self-managed authority: the operator derives its name from that of the certificate. */ -}}
+{{- define "am.authority" -}}
+{{ trimSuffix "-tls" .Values.injector.certificates.secretName }}-ca
+{{- end -}}
