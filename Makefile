@@ -97,9 +97,16 @@ cluster: ## Bring up kind with Docker, with the images and the chart in it
 	kind get clusters | grep -qx agentmemory || kind create cluster --name agentmemory --wait 3m --kubeconfig $(KIND_KUBECONFIG)
 	kind export kubeconfig --name agentmemory --kubeconfig $(KIND_KUBECONFIG)
 	$(MAKE) images load KUBECONFIG=$(KIND_KUBECONFIG)
+	kubectl --kubeconfig $(KIND_KUBECONFIG) rollout restart deployment --namespace agentmemory-system 2>/dev/null || true
 	helm --kubeconfig $(KIND_KUBECONFIG) upgrade --install agentmemory helm/agentmemory \
 		--namespace agentmemory-system --create-namespace $(CHART_IMAGES) --wait
 	@echo "It is up: export KUBECONFIG=$(KIND_KUBECONFIG)"
+
+# An image in the two values of the chart; its registry may have a port.
+tag = $(lastword $(subst :, ,$(1)))
+repository = $(patsubst %:$(call tag,$(1)),%,$(1))
+CHART_IMAGES = $(call chart_image,image,$(OPERATOR_IMAGE)) $(call chart_image,sidecarImage,$(SIDECAR_IMAGE))
+chart_image = --set $(1).repository=$(call repository,$(2)),$(1).tag=$(call tag,$(2))
 
 .PHONY: cluster-down
 cluster-down: ## Remove the cluster of `make cluster`
