@@ -1,4 +1,7 @@
-"""Kopf's part: it watches, and nudges the controller. Nothing is kept in annotations, and Kopf writes nothing."""
+"""Kopf's part: it watches, and nudges the controller. Nothing is kept in annotations, and Kopf writes nothing.
+
+The handlers are coroutines, since Kopf runs plain functions in threads.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,14 @@ def make_registry(nudge: Nudge) -> kopf.OperatorRegistry:
         return found and _Lenient(**{one.name: getattr(found, one.name) for one in fields(found)})
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    def memory_changed(body: kopf.Body, type: str | None, **_: Any) -> None:
+    async def memory_changed(body: kopf.Body, type: str | None, **_: Any) -> None:
         metadata = body["metadata"]
         key = (metadata["namespace"], metadata["name"])
         # What the controller itself writes is no news.
-        news = (type == "DELETED", metadata["uid"], metadata.get("generation"), dict(metadata.get("annotations", {})))
+        news = (
+            type == "DELETED", metadata["uid"], metadata.get("generation"), metadata.get("deletionTimestamp"),
+            dict(metadata.get("annotations", {})),
+        )  # fmt: skip
         if seen.get(key) != news:
             seen[key] = news
             nudge(key)
@@ -41,11 +47,11 @@ def make_registry(nudge: Nudge) -> kopf.OperatorRegistry:
     for group, version, plural in _OWNED:
 
         @kopf.on.event(group, version, plural, registry=registry, id=f"{plural}-changed")
-        def owned_changed(namespace: str | None, labels: Any, **_: Any) -> None:
+        async def owned_changed(namespace: str | None, labels: Any, **_: Any) -> None:
             nudge((namespace or "", labels[MEMORY_LABEL]))
 
     @kopf.on.event("", "v1", "pods", registry=registry, labels={SIDECAR_LABEL: kopf.PRESENT})
-    def agent_changed(namespace: str | None, labels: Any, type: str | None, **_: Any) -> None:
+    async def agent_changed(namespace: str | None, labels: Any, type: str | None, **_: Any) -> None:
         # A pod that goes may be the last one; that it lives on is no news.
         if type == "DELETED":
             nudge((namespace or "", labels[SIDECAR_LABEL]))

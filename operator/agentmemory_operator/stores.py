@@ -15,6 +15,7 @@ from agentmemory_engine.redis import Credentials
 from agentmemory_operator import certificates, conditions, logins
 from agentmemory_operator.connections import POSTGRES_PREAMBLE, postgres_admin, redis_admin, served_certificate
 from agentmemory_operator.errors import Blocked, Waiting
+from agentmemory_operator.kube import POD, SECRET
 from agentmemory_operator.names import child
 from agentmemory_operator.providers import postgres as postgres_providers
 from agentmemory_operator.providers import redis as redis_providers
@@ -28,7 +29,7 @@ async def tend_redis(work: Work) -> None:
     """Redis runs, is fit to keep memory, and takes the sidecars' logins. Raises OperatorFault."""
     access = await redis_providers.choose(work.memory.spec.redis).provide(work)
     managed = work.memory.spec.redis.managed is not None
-    async with _mending_certificate(work, access, "redis"), redis_admin(access) as client:
+    async with _mending(work, access, "redis"), redis_admin(access) as client:
         if managed and not work.frozen:
             await _keep_policy(client)
         facts = await preflight.examine_redis(client)
@@ -51,8 +52,9 @@ async def tend_postgres(work: Work) -> None:
     access = await postgres_providers.choose(work.memory.spec.postgres).provide(work)
     name = work.settings.keys.schema
     if work.memory.spec.postgres.managed is not None and not work.frozen:
-        await _ensure_database(access)
-    async with _mending_certificate(work, access, "postgres"), postgres_admin(access) as admin:
+        async with _mending(work, access, "postgres"):
+            await _ensure_database(access)
+    async with _mending(work, access, "postgres"), postgres_admin(access) as admin:
         facts = await preflight.examine_postgres(admin, name)
         _raise_first(preflight.problems_of(facts))
         try:
@@ -181,15 +183,35 @@ async def _shows_another(access: Access, store: str) -> bool:
 
 
 @asynccontextmanager
-async def _mending_certificate(work: Work, access: Access, store: str) -> AsyncIterator[None]:
-    """A managed store whose certificate ran out while nobody looked starts anew, with the one its Secret holds."""
+async def _mending(work: Work, access: Access, store: str) -> AsyncIterator[None]:
+    """A managed store whose certificate ran out, or whose Secrets were lost and made anew, while nobody looked: it
+    starts again with what they hold now."""
     try:
         yield
     except Blocked as fault:
-        if fault.reason != "CertificateRefused" or not access.certificate or not await _shows_another(access, store):
+        if not access.certificate:
+            raise
+        if fault.reason == "CertificateRefused" and await _shows_another(access, store):
+            renewing = Waiting("CertificateRenewing", f"{store} starts anew with a certificate that is valid.")
+        elif fault.reason == "LoginRefused" and await _started_before_its_login(work, store):
+            renewing = Waiting("LoginRenewing", f"{store} starts anew with the administrator's login in its Secret.")
+        else:
             raise
         await restart_pod(work, child(work.memory.name, store))
-        raise Waiting("CertificateRenewing", f"{store} starts anew with a certificate that is valid.") from fault
+        raise renewing from fault
+
+
+async def _started_before_its_login(work: Work, store: str) -> bool:
+    """Whether the pod is older than what stands in the Secret of its administrator: else a new one is no better."""
+    name = child(work.memory.name, store)
+    secret = await work.objects.get(SECRET, f"{name}-admin")
+    pod = await work.kube.get(POD, work.memory.namespace, f"{name}-0")
+    if secret is None or pod is None:
+        return False
+    metadata = secret["metadata"]
+    written = [metadata["creationTimestamp"], *(one.get("time", "") for one in metadata.get("managedFields", []))]
+    # All in UTC and of one form, so that they compare as text.
+    return bool(pod["metadata"]["creationTimestamp"] < max(written))
 
 
 def _raise_first(problems: Iterable[preflight.Problem]) -> None:
