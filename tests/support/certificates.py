@@ -35,10 +35,10 @@ class Authority:
         return self._certificate.public_bytes(Encoding.PEM).decode()
 
     def issue(self, address: str) -> tuple[str, str]:
-        """A certificate for a server at this IP address, and its key, both in PEM."""
+        """A certificate for a server at this IP address or of this name, and its key, both in PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server of a test")])
-        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
+        names = x509.SubjectAlternativeName([_general_name(address)])
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = _builder(subject, self._name, key.public_key()).add_extension(names, critical=False)
         certificate = builder.add_extension(issuer, critical=False).sign(self._key, SHA256())
@@ -51,6 +51,13 @@ class Authority:
         for path, text in zip((certificate, key), self.issue(address), strict=True):
             path.write_text(text)
         return certificate, key
+
+
+def _general_name(address: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(address))
+    except ValueError:
+        return x509.DNSName(address)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
