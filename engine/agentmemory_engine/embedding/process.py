@@ -24,6 +24,8 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "MALLOC_ARENA_MAX": "1",
+    # Nobody's memory is any of its maker's business.
+    "ORT_DISABLE_TELEMETRY": "1",
 }
 
 
