@@ -186,6 +186,8 @@ def _unreachable(place: str, error: Exception, access: Access) -> OperatorFault:
     """A store of the operator's own is on its way; what others run may be away for good."""
     said = f"{type(error).__name__}: {error}".removesuffix(": ")[:200]
     text = f"{place} does not answer ({said}); is it running, and is the way to it open?"
+    if "." not in access.address.host and ":" not in access.address.host:
+        text += f" A Service is named with its namespace: {access.address.host}.NAMESPACE.svc"
     return (Waiting if access.certificate else Blocked)("Unreachable", text)
 
 

@@ -16,8 +16,10 @@ from agentmemory_operator.work import Access
 LOGIN = Credentials("steward", "a-secret-password")
 
 
-def access(*, port: int = 5432, tls: bool = False, certificate: str | None = None) -> Access:
-    address = StoreAddress("127.0.0.1", port, tls, "memories")
+def access(
+    *, host: str = "127.0.0.1", port: int = 5432, tls: bool = False, certificate: str | None = None
+) -> Access:  # fmt: skip
+    address = StoreAddress(host, port, tls, "memories")
     return Access(address, LOGIN, certificate=certificate, ssl_mode="require")
 
 
@@ -62,6 +64,13 @@ def test_a_store_of_ones_own_that_is_silent_is_on_its_way() -> None:
     own = access(certificate="pem")
     assert type(explain_redis(RedisGone("refused"), own)) is Waiting
     assert type(explain_postgres(OSError("refused"), own)) is Waiting
+
+
+def test_a_service_is_named_with_its_namespace() -> None:
+    """The operator runs in another than the memory, and would find another Service of that name, or none."""
+    error = RedisGone("Name or service not known")
+    assert "redis.NAMESPACE.svc" in str(explain_redis(error, access(host="redis")))
+    assert "NAMESPACE" not in str(explain_redis(error, access(host="redis.team.svc")))
 
 
 async def test_a_redis_that_speaks_no_tls_is_told_from_one_that_is_silent() -> None:
