@@ -48,13 +48,11 @@ def test_two_memories_share_stores_of_the_users_own(namespace: str, stores: Exte
     assert (status["postgres"]["host"], status["postgres"]["database"]) == (stores.host, "shared")
     run_by_us = kubectl_json("get", "statefulsets,services,pods", "-n", namespace, "-l", "agentmemory.io/memory")
     assert run_by_us["items"] == []
-    writers = [Agent(namespace, f"writer-{name}", memory=name) for name in ("first", "second")]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.wait_for_more(5)
-        writer.stop()
-        verify(writer)
+    writer = Agent(namespace, memory="second")
+    writer.start()
+    writer.wait_for_more(5)
+    writer.stop()
+    verify(writer)
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,8 @@ CASES = (
          _secret("redis-secret", {"password": ADMIN}), redis={"secretRef": {"name": "redis-secret"}}),
     Case("redis-key", "RedisReady", "SecretIncomplete", "Secret redis-key lacks password",
          _secret("redis-key", {"password": ADMIN}), redis={"secretRef": {"name": "redis-key"}}),
-    Case("redis-host", "RedisReady", "Unreachable", "does not answer", _late_service, redis={"host": "late"}),
+    Case("redis-host", "RedisReady", "Unreachable", "is the way to it open?", _late_service,
+         redis={"host": "late.{namespace}.svc"}),
     Case("redis-rights", "RedisReady", "MissingRights", "ACL SETUSER clerk +acl",
          lambda stores, statement: stores.redis(*statement.split()), redis={"secretRef": {"name": "redis-rights"}}),
     Case("bare", "PostgresReady", "VectorExtensionMissing", "pgvector is not installed",
@@ -143,10 +142,17 @@ def _spoil(stores: ExternalStores) -> None:
     )
 
 
+def _memory(stores: ExternalStores, case: Case) -> dict[str, Any]:
+    redis = dict(case.redis)
+    if "host" in redis:
+        redis["host"] = redis["host"].format(namespace=stores.namespace)
+    return stores.memory(case.name, redis=redis, postgres=case.postgres)
+
+
 def test_what_is_wrong_is_said_and_recovers_once_it_is_mended(namespace: str, stores: ExternalStores) -> None:
     """Nothing but what was wrong is touched: neither the AgentMemory, nor the operator."""
     _spoil(stores)
-    apply(*(stores.memory(case.name, redis=case.redis, postgres=case.postgres) for case in CASES))
+    apply(*(_memory(stores, case) for case in CASES))
     said = {}
     for case in CASES:
         found = wait_condition(namespace, case.condition, status="False", reason=case.reason, name=case.name)
