@@ -51,6 +51,8 @@ class RedisFacts:
     username: str | None
     """None where this login may not even ask for its own name."""
     can_manage_users: bool
+    default_may_all: bool = True
+    """Whether user `default`, as which a server loads its append-only file, may do everything, logged in or not."""
 
     @property
     def persistence(self) -> str:
@@ -91,6 +93,7 @@ async def examine_redis(client: Any) -> RedisFacts:
         max_memory=int(info.get("maxmemory", 0)),
         username=username,
         can_manage_users=await _can_manage_users(client, username),
+        default_may_all=await _default_may_all(client),
     )
 
 
@@ -117,6 +120,15 @@ async def _can_manage_users(client: Any, username: str | None) -> bool:
     except ResponseError:
         return False
     return _text(answer) == "OK"
+
+
+async def _default_may_all(client: Any) -> bool:
+    """True, too, where the server does not tell."""
+    try:
+        user = await client.acl_getuser("default")
+    except ResponseError:
+        return True
+    return user is None or ("+@all" in user["categories"] and not user["commands"] and "~*" in user["keys"])
 
 
 def _text(answer: Any) -> str:
@@ -167,6 +179,13 @@ def _of_redis(facts: RedisFacts) -> Iterator[Problem]:
             "WrongEvictionPolicy",
             f"maxmemory-policy is {facts.eviction_policy}, by which unflushed memory may be evicted; "
             "an administrator runs: CONFIG SET maxmemory-policy noeviction",
+        )
+    if facts.append_only and not facts.default_may_all:
+        yield Problem(
+            "DefaultUserRestricted",
+            "A server loads its append-only file as user default, and may leave out what default may not do "
+            "(redis#14541, valkey#3983): a restart would lose turns. An administrator runs: "
+            "ACL SETUSER default off ~* &* +@all",
         )
     if not facts.can_manage_users:
         grant = f"ACL SETUSER {facts.username or '<its name>'} +acl"

@@ -28,6 +28,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ConnectionError, ResponseError
 
 from agentmemory.local.valkey import find_server
+from agentmemory_engine.preflight import examine_redis
 from agentmemory_operator.certificates import issue, new_authority
 from support.start_scripts import Container
 
@@ -205,7 +206,21 @@ async def test_another_password_in_the_secret_holds_from_the_next_start(containe
     await container.stop(process)
 
 
-async def test_whatever_the_file_says_the_operator_may_do_all_and_default_nothing(container: RedisContainer) -> None:
+async def test_nobody_logs_in_as_default_and_what_scripts_wrote_outlives_a_crash(container: RedisContainer) -> None:
+    """A server loads its append-only file as user default, and may leave out the transactions that it may not do."""
+    process = await container.up()
+    async with container.client() as client:
+        assert (await examine_redis(client)).default_may_all
+        await client.eval("redis.call('SET', 'a', '1'); redis.call('SET', 'b', '2')", 0)
+    process.kill()
+    await container.wait(process)
+    process = await container.up()
+    async with container.client() as client:
+        assert await client.mget("a", "b") == ["1", "2"]
+    await container.stop(process)
+
+
+async def test_whatever_the_file_says_the_operator_may_do_all_and_nobody_is_default(container: RedisContainer) -> None:
     container.write("data/users.acl", "user default on nopass ~* &* +@all\nuser operator off\nnonsense\n\0\0\0\0")
     container.write("data/users.acl.new", "half")
     process = await container.up()

@@ -77,6 +77,7 @@ def test_a_store_that_will_do_has_no_problem(facts: PostgresFacts | RedisFacts) 
             "CONFIG SET maxmemory-policy noeviction",
         ),
         (replace(REDIS, can_manage_users=False), "MissingRights", "ACL SETUSER dba +acl"),
+        (replace(REDIS, default_may_all=False), "DefaultUserRestricted", "ACL SETUSER default off ~* &* +@all"),
         (replace(REDIS, can_manage_users=False, username=None), "MissingRights", "ACL SETUSER <its name> +acl"),
     ],
 )

@@ -142,6 +142,6 @@ def _is_refusal(error: Exception) -> bool:
 def _write_users(users: Path, password: str) -> None:
     digest = hashlib.sha256(password.encode()).hexdigest()
     draft = users.with_suffix(".new")
-    draft.write_text(f"user default off resetchannels -@all\nuser {ADMIN} on #{digest} ~* &* +@all\n")
+    draft.write_text(f"user default off ~* &* +@all\nuser {ADMIN} on #{digest} ~* &* +@all\n")
     draft.chmod(0o600)
     draft.rename(users)

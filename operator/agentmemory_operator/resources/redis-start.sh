@@ -27,13 +27,15 @@ lock() {
     }
 }
 
-# The administrator is set anew from the Secret, as a hash; everybody else stays as the server saved them.
+# The administrator is set anew from the Secret, as a hash; everybody else stays as the server saved them. Nobody logs in
+# as default; but a server that loads its append-only file acts as default, and many a Redis and Valkey
+# silently leaves out the transactions that it may not do (redis#14541, valkey#3983): so it may do everything.
 write_users() {
     [ -s "$admin/password" ] || fail "password-missing: $admin/password is empty or not there"
     hash=$(printf '%s' "$(cat "$admin/password")" | sha256sum | cut -c 1-64)
     [ ${#hash} -eq 64 ] || fail "program-missing: this image has no sha256sum"
     {
-        echo "user default off"
+        echo "user default off ~* &* +@all"
         echo "user operator on #$hash ~* &* +@all"
         [ ! -f "$data/users.acl" ] ||
             sed -n -e '/^user default /d' -e '/^user operator /d' -e '/^user /p' "$data/users.acl"
