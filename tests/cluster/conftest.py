@@ -33,7 +33,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="session")
 def chart(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The chart of this checkout, installed once whatever number of processes the tests run on."""
+    """The chart of this checkout, installed once whatever number of processes the tests run on.
+
+    AGENTMEMORY_TEST_CHART=installed takes the one that is there, which spares a restart while one writes a test.
+    """
+    if os.environ.get("AGENTMEMORY_TEST_CHART") == "installed":
+        return
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
