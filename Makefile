@@ -134,6 +134,10 @@ bench: setup ## Measure against the references; CONVERSATION= and QUESTIONS= nam
 	$(BIN)/python -m benchmarks $(if $(CONVERSATION),--conversation "$(CONVERSATION)") \
 		$(if $(QUESTIONS),--questions "$(QUESTIONS)") $(BENCH)
 
+.PHONY: docs
+docs: setup ## Write the pages that are made from the CRD and the chart
+	$(BIN)/python tools/crd_reference.py
+
 .PHONY: lock
 lock: ## Resolve the dependencies anew and pin them with their hashes
 	"$(PYTHON)" -m venv --clear .venv-lock
