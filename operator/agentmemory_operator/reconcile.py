@@ -24,8 +24,9 @@ from agentmemory_operator.work import Work
 
 logger = logging.getLogger(__name__)
 
-_WAITING = 4.0
-"""Seconds until the next look at what is on its way."""
+_SOONEST, _LATEST = 1.0, 15.0
+"""Seconds until the next look at what is on its way: short while it starts, longer when it is long in coming."""
+_GROWTH = 1.25
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ async def reconcile(work: Work) -> bool:
     else:
         for step in STEPS:
             await _take(work, step)
+    work.memo.waits = work.memo.waits + 1 if work.waiting else 0
     _conclude(work, paused=paused)
     return work.blocked
 
@@ -108,7 +110,8 @@ def _record(work: Work, kind: str, fault: OperatorFault) -> None:
     if isinstance(fault, Blocked | InvalidSpec):
         work.blocked = True
     elif isinstance(fault, Waiting) and not work.blocked:
-        work.progress(str(fault), again=_WAITING)
+        work.waiting = True
+        work.progress(str(fault), again=min(_LATEST, _SOONEST * _GROWTH ** min(work.memo.waits, 40)))
 
 
 def _refuse_mode(work: Work) -> bool:

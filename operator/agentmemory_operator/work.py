@@ -43,6 +43,8 @@ class Memo:
     """The run of Redis, and digests of the logins that were set in it."""
     postgres_logins: tuple[str, ...] = ()
     """Digests of the logins that were set in Postgres."""
+    waits: int = 0
+    """How many looks in a row found something on its way."""
 
 
 @dataclass
@@ -74,6 +76,8 @@ class Work:
     """The stores in which the former login was dropped."""
     refused: list[Refused] = field(default_factory=list)
     """Changes that cannot be done."""
+    waiting: bool = False
+    """Whether something is on its way."""
     blocked: bool = False
     """Whether others have to mend something first: what only waits for that is not on its way."""
     again: float | None = None
