@@ -314,6 +314,7 @@ def pooler(home: Path) -> Iterator[Container]:
     container = Container(home)
     container.environment |= {
         "AGENTMEMORY_SETTINGS": str(home / "settings.ini"),
+        "AGENTMEMORY_LOGINS": str(home / "logins"),
         "AGENTMEMORY_INTERVAL": "0.01",
         "AGENTMEMORY_FAREWELL": "0",
         "AGENTMEMORY_SSL_MODE": "require",
@@ -343,7 +344,7 @@ def in_force(container: Container) -> str:
     return "".join(file.read_text().replace("\n", " ") for file in files)
 
 
-async def test_the_pooler_is_told_of_new_certificates_and_settings(pooler: Container) -> None:
+async def test_the_pooler_is_told_of_new_certificates_settings_and_logins(pooler: Container) -> None:
     process = await pooler_up(pooler)
     settings = pooler.home / "run" / "pgbouncer.ini"
     assert seen(pooler) == [f"started {settings}"]
@@ -355,9 +356,11 @@ async def test_the_pooler_is_told_of_new_certificates_and_settings(pooler: Conta
     await pooler.until(process, lambda: seen(pooler)[-1] == in_force(pooler) and seen(pooler)[-1].endswith(verified))
     pooler.write("settings.ini", "[pgbouncer]\nlisten_port = 6433\n")
     await pooler.until(process, lambda: seen(pooler)[-1] == in_force(pooler) and "6433" in seen(pooler)[-1])
-    authority.write_text("another authority")
     told = len(seen(pooler))
+    authority.write_text("another authority")
     await pooler.until(process, lambda: len(seen(pooler)) > told)
+    pooler.write("logins/userlist.txt", '"one" "password"')
+    await pooler.until(process, lambda: len(seen(pooler)) > told + 1)
 
 
 async def test_the_pooler_ends_in_good_order_and_with_its_own_status(pooler: Container) -> None:

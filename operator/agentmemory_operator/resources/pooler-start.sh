@@ -1,11 +1,12 @@
-# Starts PgBouncer, tells it of new settings and certificates, and lets it end in good order. It notices new logins by
-# itself. Paths can be set from outside, for tests.
+# Starts PgBouncer, tells it of new settings, logins and certificates, none of which it notices by itself, and lets it
+# end in good order. Paths can be set from outside, for tests.
 set -eu
 umask 077
 
 settings=${AGENTMEMORY_SETTINGS:-/etc/agentmemory/pooler/pgbouncer.ini}
 tls=${AGENTMEMORY_TLS:-/etc/agentmemory/tls}
 postgres=${AGENTMEMORY_POSTGRES_TLS:-/etc/agentmemory/postgres}
+logins=${AGENTMEMORY_LOGINS:-/etc/agentmemory/logins}
 run=${AGENTMEMORY_RUN:-/tmp}
 interval=${AGENTMEMORY_INTERVAL:-10}
 farewell=${AGENTMEMORY_FAREWELL:-5}
@@ -34,7 +35,9 @@ write_settings() {
     mv -f "$run/pgbouncer.ini.new" "$run/pgbouncer.ini"
 }
 
-state() { cat "$run/pgbouncer.ini" "$tls/tls.crt" "$tls/tls.key" "$postgres/ca.crt" 2>/dev/null | cksum; }
+state() {
+    cat "$run/pgbouncer.ini" "$logins/userlist.txt" "$tls/tls.crt" "$tls/tls.key" "$postgres/ca.crt" 2>/dev/null | cksum
+}
 
 watch() {
     while sleep "$interval"; do
