@@ -137,6 +137,8 @@ bench: setup ## Measure against the references; CONVERSATION= and QUESTIONS= nam
 .PHONY: docs
 docs: setup ## Write the pages that are made from the CRD and the chart
 	$(BIN)/python tools/crd_reference.py
+	cp crds/agentmemories.agentmemory.io.yaml helm/agentmemory/files/
+	$(BIN)/python tools/chart_readme.py
 
 .PHONY: lock
 lock: ## Resolve the dependencies anew and pin them with their hashes

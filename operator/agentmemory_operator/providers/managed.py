@@ -9,6 +9,7 @@ from agentmemory_operator.errors import Blocked, Refused
 from agentmemory_operator.kube import (
     CORE_EVENT,
     POD,
+    POD_DISRUPTION_BUDGET,
     STATEFUL_SET,
     STORAGE_CLASS,
     VOLUME_CLAIM,
@@ -24,7 +25,10 @@ _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 async def ensure_store(work: Work, manifests: Iterable[Object], name: str, storage: Storage) -> None:
     """Apply all of it, then wait for the pod. Raises Waiting, Blocked or Refused with what stands in the way."""
     statefulset: Object | None = None
+    manifests = list(manifests)
     await _check_volume(work, name, storage)
+    if not any(manifest["kind"] == "PodDisruptionBudget" for manifest in manifests):
+        await work.objects.remove(POD_DISRUPTION_BUDGET, name)
     for manifest in manifests:
         if manifest["kind"] == "StatefulSet":
             statefulset = await work.objects.ensure(await _with_template_of_live(work, manifest))
