@@ -50,7 +50,8 @@ def note(what):
     with (home / "run" / "seen").open("a") as stream:
         stream.write(what + "\\n")
 def reread(number, frame):
-    note((home / "tls" / "tls.crt").read_text().replace("\\n", " ") + Path(sys.argv[1]).read_text().replace("\\n", " "))
+    files = home / "tls" / "tls.crt", home / "run" / "userlist.txt", Path(sys.argv[1])
+    note("".join(file.read_text().replace("\\n", " ") for file in files))
 def end(number, frame):
     note("SIGINT")
     sys.exit(7)
@@ -314,7 +315,7 @@ def pooler(home: Path) -> Iterator[Container]:
     container = Container(home)
     container.environment |= {
         "AGENTMEMORY_SETTINGS": str(home / "settings.ini"),
-        "AGENTMEMORY_LOGINS": str(home / "logins"),
+        "AGENTMEMORY_LOGINS": str(home / "run"),
         "AGENTMEMORY_INTERVAL": "0.01",
         "AGENTMEMORY_FAREWELL": "0",
         "AGENTMEMORY_SSL_MODE": "require",
@@ -323,6 +324,7 @@ def pooler(home: Path) -> Iterator[Container]:
     container.write("settings.ini", "[pgbouncer]\nlisten_port = 6432\n")
     container.program("pgbouncer", FAKE_POOLER.format(python=sys.executable, home=home))
     write_certificates(container)
+    container.write("run/userlist.txt", '"one" "password"')
     yield container
     container.end()
 
@@ -339,8 +341,9 @@ async def pooler_up(container: Container) -> subprocess.Popen[bytes]:
 
 
 def in_force(container: Container) -> str:
-    """Certificate and settings as the pooler should have read them last."""
-    files = (container.home / "tls" / "tls.crt", container.home / "run" / "pgbouncer.ini")
+    """Certificate, logins and settings as the pooler should have read them last."""
+    run = container.home / "run"
+    files = (container.home / "tls" / "tls.crt", run / "userlist.txt", run / "pgbouncer.ini")
     return "".join(file.read_text().replace("\n", " ") for file in files)
 
 
@@ -359,8 +362,8 @@ async def test_the_pooler_is_told_of_new_certificates_settings_and_logins(pooler
     told = len(seen(pooler))
     authority.write_text("another authority")
     await pooler.until(process, lambda: len(seen(pooler)) > told)
-    pooler.write("logins/userlist.txt", '"one" "password"')
-    await pooler.until(process, lambda: len(seen(pooler)) > told + 1)
+    pooler.write("run/userlist.txt", '"one" "another"')
+    await pooler.until(process, lambda: seen(pooler)[-1] == in_force(pooler) and "another" in seen(pooler)[-1])
 
 
 async def test_the_pooler_ends_in_good_order_and_with_its_own_status(pooler: Container) -> None:
