@@ -12,25 +12,25 @@
 {{- end -}}
 {{- end -}}
 
+{{- /* labels, those of the chart last: (dict "root" $ "component" ... "more" {...}), of which more may be left out */ -}}
 {{- define "am.labels" -}}
-app.kubernetes.io/name: {{ include "am.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: agentmemory
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := dict
+  "app.kubernetes.io/name" (include "am.name" .root)
+  "app.kubernetes.io/instance" .root.Release.Name
+  "app.kubernetes.io/component" .component
+  "app.kubernetes.io/version" .root.Chart.AppVersion
+  "app.kubernetes.io/part-of" "agentmemory"
+  "app.kubernetes.io/managed-by" .root.Release.Service
+  "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) }}
+{{- toYaml (merge $own (.more | default dict) .root.Values.commonLabels) }}
 {{- end -}}
 
-{{- /* metadata of an object: (dict "root" $ "name" ... "component" ...) */ -}}
+{{- /* metadata of an object: (dict "root" $ "name" ... "component" ... "labels" {...} "annotations" {...}) */ -}}
 {{- define "am.metadata" -}}
 name: {{ .name }}
 labels:
-  {{- include "am.labels" .root | nindent 2 }}
-  app.kubernetes.io/component: {{ .component }}
-{{- with .root.Values.commonAnnotations }}
+  {{- include "am.labels" (dict "root" .root "component" .component "more" .labels) | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -89,15 +89,12 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end -}}
 
+{{- /* The operator is not to be injected, whatever its namespace asks for. */ -}}
 {{- define "am.pod-metadata" -}}
 labels:
-  {{- include "am.labels" .root | nindent 2 }}
-  app.kubernetes.io/component: {{ .component }}
-  agentmemory.io/inject: "false"
-  {{- with .values.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-{{- with .values.podAnnotations }}
+  {{- $more := merge (dict "agentmemory.io/inject" "false") .values.podLabels }}
+  {{- include "am.labels" (dict "root" .root "component" .component "more" $more) | nindent 2 }}
+{{- with merge (dict) .values.podAnnotations .root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -159,4 +156,24 @@ subjects: [{kind: ServiceAccount, name: {{ $name }}, namespace: {{ $root.Release
 {{- /* The Secret with the self-managed authority: the operator derives its name from that of the certificate. */ -}}
 {{- define "am.authority" -}}
 {{ trimSuffix "-tls" .Values.injector.certificates.secretName }}-ca
+{{- end -}}
+
+{{- /* What the schema of the values cannot say so that one understands it. */ -}}
+{{- define "am.check" -}}
+{{- $certificates := .Values.injector.certificates }}
+{{- if and (eq $certificates.mode "cert-manager") (not $certificates.issuerRef.name) }}
+{{- fail "injector.certificates.mode is cert-manager, which needs injector.certificates.issuerRef.name: the name of an issuer" }}
+{{- end }}
+{{- if and (eq $certificates.mode "provided") (not $certificates.caBundle) }}
+{{- fail "injector.certificates.mode is provided, which needs injector.certificates.caBundle: the authority that signed the certificate, in PEM, base64" }}
+{{- end }}
+{{- if and (ne $certificates.mode "provided") $certificates.caBundle }}
+{{- fail (printf "injector.certificates.caBundle is given, but with mode %s the chart does not set it; take it out, or set injector.certificates.mode=provided" $certificates.mode) }}
+{{- end }}
+{{- if eq (int .Values.injector.port) 8080 }}
+{{- fail "injector.port is 8080, where the pod answers probes and metrics; give another one" }}
+{{- end }}
+{{- if or (has .Release.Namespace .Values.watchNamespaces) (has "kube-system" .Values.watchNamespaces) }}
+{{- fail (printf "watchNamespaces names %s or kube-system, whose pods are never given a sidecar; keep AgentMemories elsewhere" .Release.Namespace) }}
+{{- end }}
 {{- end -}}
