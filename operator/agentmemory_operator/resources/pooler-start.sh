@@ -36,7 +36,7 @@ write_settings() {
 }
 
 state() {
-    cat "$run/pgbouncer.ini" "$tls/tls.crt" "$tls/tls.key" "$postgres/ca.crt" 2>/dev/null | cksum
+    cat "$run/pgbouncer.ini" "$logins/userlist.txt" "$tls/tls.crt" "$tls/tls.key" "$postgres/ca.crt" 2>/dev/null | cksum
 }
 
 watch() {
