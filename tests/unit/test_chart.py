@@ -1,67 +1,124 @@
-"""The chart agrees with the project, and with itself."""
+"""The chart's files against each other, against the CRD, and against what its pods read."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import re
+import tomllib
 from typing import Any
 
 import pytest
 import yaml
 
-from agentmemory_operator.__main__ import _EPILOG as OPERATOR_HELP
-from tools.chart_readme import CHART, PAGE, described, render
+from agentmemory_operator.config import load_config
+from agentmemory_operator.injector.config import load_injector_config
+from tools.chart_readme import CHART, PAGE, ROOT, Value, render, schema_of, values
 
-ROOT = Path(__file__).parents[2]
+CRD = ROOT / "crds" / "agentmemories.agentmemory.io.yaml"
 VALUES = (CHART / "values.yaml").read_text()
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+METADATA = yaml.safe_load((CHART / "Chart.yaml").read_text())
+TEMPLATES = {path.name: path.read_text() for path in sorted((CHART / "templates").iterdir())}
+EVERY = list(values(VALUES, SCHEMA))
+OF_HELM = {"global", "enabled"}
+"""What a chart that depends on this one may say to Helm."""
+
+Schema = dict[str, Any]
 
 
-def test_the_crd_is_that_of_the_project() -> None:
-    name = "agentmemories.agentmemory.io.yaml"
-    assert (CHART / "files" / name).read_text() == (ROOT / "crds" / name).read_text(), "run `make docs`"
-
-
-def test_the_versions_are_those_of_the_project() -> None:
-    project = next(line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("version ="))
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert chart["version"] == chart["appVersion"] == json.loads(project.partition("=")[2])
-
-
-def test_the_readme_is_made_from_the_values() -> None:
-    assert PAGE.read_text() == render(VALUES), "run `make docs`"
-
-
-def test_a_value_without_a_comment_is_not_let_in() -> None:
-    with pytest.raises(ValueError, match=r"a\.b has no comment"):
-        list(described("# Head\n\na:\n  b: 1\n"))
-
-
-def test_every_value_stands_in_the_schema_and_the_other_way_round() -> None:
-    schema = json.loads((CHART / "values.schema.json").read_text())
-    del schema["properties"]["global"]
-    assert sorted(_paths(yaml.safe_load(VALUES), schema)) == sorted(_schema_paths(schema))
-
-
-def _paths(values: dict[str, Any], schema: dict[str, Any], prefix: str = "") -> list[str]:
-    found: list[str] = []
-    for name, value in values.items():
-        inner = schema.get("properties", {}).get(name, {})
-        if isinstance(value, dict) and "properties" in inner:
-            found += _paths(value, inner, f"{prefix}{name}.")
-        else:
-            found.append(prefix + name)
+def said(schema: Schema, path: str = "") -> set[str]:
+    """The names of the values that a schema knows."""
+    found: set[str] = set()
+    for name, node in schema["properties"].items():
+        found |= said(node, f"{path}{name}.") if "properties" in node else {path + name}
     return found
 
 
-def _schema_paths(schema: dict[str, Any], prefix: str = "") -> list[str]:
-    found: list[str] = []
-    for name, inner in schema["properties"].items():
-        found += _schema_paths(inner, f"{prefix}{name}.") if "properties" in inner else [prefix + name]
-    return found
+def closed(node: Any) -> bool:
+    """Whether every object with named members refuses others."""
+    if isinstance(node, dict):
+        loose = isinstance(node.get("properties"), dict) and node.get("additionalProperties") is not False
+        return not loose and all(map(closed, node.values()))
+    return all(map(closed, node)) if isinstance(node, list) else True
 
 
-def test_every_variable_that_the_chart_sets_is_one_that_the_program_knows() -> None:
-    templates = "".join(path.read_text() for path in (CHART / "templates").glob("*"))
-    named = {word.strip(",") for word in templates.split() if word.startswith("AGENTMEMORY_")}
-    assert len(named) > 10
-    assert {name for name in named if name not in OPERATOR_HELP} == set()
+def fits(value: Any, node: Schema) -> bool:
+    """Whether a default is one that the schema lets through, as far as its own type goes."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "boolean": bool, "string": str, "integer": int, "number": (int, float), "array": list, "object": dict,
+    }  # fmt: skip
+    if not isinstance(value, kinds[node["type"]]) or ("enum" in node and value not in node["enum"]):
+        return False
+    if "pattern" in node and re.search(node["pattern"], value) is None:
+        return False
+    return "minimum" not in node or node["minimum"] <= value <= node["maximum"]
+
+
+def test_the_crd_of_the_chart_is_the_crd() -> None:
+    assert (CHART / "files" / CRD.name).read_bytes() == CRD.read_bytes(), "make docs copies it"
+
+
+def test_the_versions_are_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert METADATA["version"] == METADATA["appVersion"] == project["version"]
+
+
+def test_the_readme_is_made_from_the_values_as_they_are() -> None:
+    assert PAGE.read_text() == render(VALUES, SCHEMA), "make docs writes it"
+
+
+@pytest.mark.parametrize("value", EVERY, ids=lambda value: value.name)
+def test_each_value_has_a_comment_and_fits_the_schema(value: Value) -> None:
+    assert re.fullmatch(r"\S.*[.]|.*\.\.\.", value.says), "a sentence above it says what it is"
+    assert fits(value.default, schema_of(value.name, SCHEMA))
+
+
+def test_values_and_schema_name_the_same() -> None:
+    assert {value.name for value in EVERY} == said(SCHEMA) - OF_HELM
+
+
+def test_no_unknown_value_passes_the_schema() -> None:
+    assert closed(SCHEMA)
+
+
+def test_each_value_is_used_in_a_template() -> None:
+    used = "\n".join(TEMPLATES.values())
+    unused = [value.name for value in EVERY if not re.search(rf"[.]{value.name.rpartition('.')[2]}\b", used)]
+    assert unused == []
+
+
+@pytest.mark.parametrize("name", sorted(set(TEMPLATES) - {"NOTES.txt", "_helpers.tpl"}))
+def test_each_object_has_the_labels_and_annotations_of_all(name: str) -> None:
+    text = TEMPLATES[name]
+    kinds = len(re.findall(r"^kind: ", text, re.MULTILINE))
+    assert text.count('include "am.metadata"') == kinds, "metadata comes from am.metadata"
+
+
+def environment(template: str) -> set[str]:
+    """The names of the variables that a template sets, those of both processes included."""
+    return set(re.findall(r"name: (AGENTMEMORY_\w+)", template + TEMPLATES["_helpers.tpl"]))
+
+
+class Recorded(dict[str, str]):
+    """An environment that tells which of its variables were looked for."""
+
+    def __init__(self, **values: str) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("program", ["operator", "injector"])
+def test_the_pods_set_what_the_programs_read_and_no_more(program: str) -> None:
+    asked = Recorded(AGENTMEMORY_NAMESPACE="a", AGENTMEMORY_POD="b", AGENTMEMORY_SIDECAR_IMAGE="c")
+    (load_config if program == "operator" else load_injector_config)(asked)
+    of_both = {"AGENTMEMORY_LOG_FORMAT", "AGENTMEMORY_LOG_LEVEL", "AGENTMEMORY_POD"}
+    assert environment(TEMPLATES[f"{program}.yaml"]) == asked.asked | of_both
+
+
+def test_the_files_that_templates_name_are_there() -> None:
+    named = set(re.findall(r'Files\.Get "([^"]+)"', "\n".join(TEMPLATES.values())))
+    assert named == {str(path.relative_to(CHART)) for path in (CHART / "files").rglob("*.yaml")}
