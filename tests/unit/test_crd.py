@@ -228,6 +228,7 @@ LOOSE = st.text("0123456789.mshdw kMGTiK-", max_size=12)
 @pytest.mark.parametrize("path", DURATIONS)
 @given(text=LOOSE | st.from_regex(r"([0-9]{1,3}(ms|s|m|h|d)){1,3}", fullmatch=True))
 @example(text="1h30m")
+@example(text="123456789s")
 @example(text="1234567890s")
 def test_durations_are_written_alike_for_crd_operator_and_sidecar(path: str, text: str) -> None:
     accepted = pattern_in(path).fullmatch(text) is not None
@@ -237,10 +238,18 @@ def test_durations_are_written_alike_for_crd_operator_and_sidecar(path: str, tex
 @given(text=LOOSE | st.from_regex(r"[0-9]{1,17}(|k|M|G|T|Ki|Mi|Gi|Ti)", fullmatch=True))
 @example(text="1Mi")
 @example(text="1E")
+@example(text="123456789012345k")
+@example(text="1234567890123456k")
 def test_sizes_are_written_alike_for_crd_and_sidecar(text: str) -> None:
     accepted = pattern_in("spec.workingMemory.maxDocumentSize").fullmatch(text) is not None
     assert accepted == takes(parse_size, text)
     assert not accepted or takes(bytes_of, text)
+
+
+def test_a_rule_of_range_looks_at_what_the_rule_of_form_lets_through() -> None:
+    for path in (*DURATIONS, "spec.workingMemory.maxDocumentSize"):
+        form, span = rules(at(path))
+        assert span["rule"].startswith(f"!{form['rule']} || ")
 
 
 def takes(parse: Any, text: str) -> bool:
