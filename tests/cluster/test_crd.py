@@ -73,9 +73,8 @@ STATUS = {
 
 
 @pytest.fixture(scope="session")
-def crd() -> None:
-    """The CRD as it is in this checkout."""
-    kubectl("apply", "--server-side", "--force-conflicts", f"--filename={CRD}")
+def crd(chart: None) -> None:
+    """The CRD as it is in this checkout, which the chart brings."""
     kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/agentmemories.agentmemory.io")
 
 

@@ -8,10 +8,13 @@ import re
 import subprocess
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
+
+import pytest
 
 from support.kubectl import KubectlError, kubectl, kubectl_json
 
@@ -25,9 +28,9 @@ IMAGES = {
 }
 AGENT_IMAGE = os.environ.get("AGENTMEMORY_TEST_IMAGE", "python:3.13-slim")
 RESYNC = 15
-GRACE = 20
-"""Seconds that a login works on after its successor was given out: short, and the kubelet is slower. A sidecar then
-falls back on what its files say as soon as it reconnects."""
+GRACE = 45
+"""Seconds that a login works on after its successor was given out: short, since a test has the kubelet bring new files
+at once (`bring_files`)."""
 _LOOK_EVERY = 0.5
 
 Object = dict[str, Any]
@@ -405,3 +408,48 @@ def diagnose(namespace: str) -> str:
     for command in commands:
         parts.append(f"$ kubectl {' '.join(command)}\n{kubectl(*command, check=False)}")
     return "\n".join(parts)
+
+
+def bring_files(namespace: str, selector: str = "agentmemory.io/sidecar") -> None:
+    """Have the kubelet bring changed files into pods now, which it does whenever a pod changes; else in a minute."""
+    kubectl("annotate", "pods", "--namespace", namespace, "--selector", selector, "--overwrite",
+            f"test/files={os.urandom(3).hex()}")  # fmt: skip
+
+
+def secret(namespace: str, name: str) -> dict[str, str]:
+    """The members of a Secret, as text."""
+    body = get("secret", namespace, name)
+    assert body is not None, f"no Secret {name}"
+    return {key: b64decode(value).decode() for key, value in body["data"].items()}
+
+
+def redis_cli(namespace: str, *command: str, memory: str = "research") -> str:
+    """What the Redis of a memory answers to its administrator."""
+    script = (
+        'export REDISCLI_AUTH="$(cat /etc/agentmemory/admin/password)"; '
+        'exec redis-cli --tls --insecure --user operator "$@"'
+    )
+    return kubectl(
+        "exec", f"{memory}-redis-0", "--namespace", namespace, "--", "sh", "-c", script, "redis-cli", *command
+    )
+
+
+def sql(namespace: str, statement: str, *, memory: str = "research", database: str = "agentmemory") -> str:
+    """What the Postgres of a memory answers to its superuser, a row a line."""
+    script = (
+        'PGPASSWORD="$(cat /etc/agentmemory/admin/password)" '
+        'exec psql -h /run/postgresql -U postgres -d "$1" -XqtA -v ON_ERROR_STOP=1 -c "$2"'
+    )
+    return kubectl(
+        "exec", f"{memory}-postgres-0", "--namespace", namespace, "--", "sh", "-c", script, "psql", database, statement
+    ).strip()
+
+
+def node(*command: str) -> str:
+    """Do something to a part of the node: `kill kube-apiserver`. Skips the test where nothing can."""
+    program = os.environ.get("AGENTMEMORY_NODE")
+    if not program:
+        pytest.skip("AGENTMEMORY_NODE names no command that kills and starts parts of the node")
+    done = subprocess.run((program, *command), capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
