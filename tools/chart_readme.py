@@ -20,7 +20,7 @@ HEAD = """# The chart agentmemory
 Made by `make docs` from `values.yaml` and `values.schema.json`. It works with Helm 3 and Helm 4, on Kubernetes 1.29 or
 newer, in a namespace under the restricted profile of Pod Security.
 
-```
+```sh skip
 helm install agentmemory helm/agentmemory --namespace agentmemory-system --create-namespace --wait
 ```
 
@@ -29,7 +29,8 @@ they need: no `*`, and Secrets by name, never listed. With `watchNamespaces`, ri
 only, and only pods in them are shown to the injector.
 
 **Upgrade and rollback** change the CRD too. Agents do not notice: their sidecars go on as they are, and pods made
-afterwards get the new one.
+afterwards get the new one. A CRD that was applied by other means before needs `--take-ownership`, and with Helm 4
+`--force-conflicts`.
 
 **Uninstall** leaves the CRD, every AgentMemory, its data and its logins; installed again, the operator takes up what is
 there. With `crds.keep=false` the CRD goes: delete all AgentMemories first, while there is an operator to let go of

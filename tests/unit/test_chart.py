@@ -49,7 +49,7 @@ def fits(value: Any, node: Schema) -> bool:
     }  # fmt: skip
     if not isinstance(value, kinds[node["type"]]) or ("enum" in node and value not in node["enum"]):
         return False
-    if "pattern" in node and re.search(node["pattern"], value) is None:
+    if "pattern" in node and re.search(node["pattern"], str(value)) is None:
         return False
     return "minimum" not in node or node["minimum"] <= value <= node["maximum"]
 

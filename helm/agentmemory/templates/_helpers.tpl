@@ -158,14 +158,14 @@ subjects: [{kind: ServiceAccount, name: {{ $name }}, namespace: {{ $root.Release
 {{ trimSuffix "-tls" .Values.injector.certificates.secretName }}-ca
 {{- end -}}
 
-{{- /* What the schema of the values cannot say so that one understands it. */ -}}
+{{- /* What the schema of the values cannot say, or not so that one understands it. */ -}}
 {{- define "am.check" -}}
 {{- $certificates := .Values.injector.certificates }}
 {{- if and (eq $certificates.mode "cert-manager") (not $certificates.issuerRef.name) }}
-{{- fail "injector.certificates.mode is cert-manager, which needs injector.certificates.issuerRef.name: the name of an issuer" }}
+{{- fail "injector.certificates.mode is cert-manager, which needs the name of an issuer: set injector.certificates.issuerRef.name" }}
 {{- end }}
 {{- if and (eq $certificates.mode "provided") (not $certificates.caBundle) }}
-{{- fail "injector.certificates.mode is provided, which needs injector.certificates.caBundle: the authority that signed the certificate, in PEM, base64" }}
+{{- fail "injector.certificates.mode is provided, which needs the authority that signed the certificate, in PEM, base64: set injector.certificates.caBundle" }}
 {{- end }}
 {{- if and (ne $certificates.mode "provided") $certificates.caBundle }}
 {{- fail (printf "injector.certificates.caBundle is given, but with mode %s the chart does not set it; take it out, or set injector.certificates.mode=provided" $certificates.mode) }}
