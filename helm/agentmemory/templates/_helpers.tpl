@@ -162,10 +162,10 @@ subjects: [{kind: ServiceAccount, name: {{ $name }}, namespace: {{ $root.Release
 {{- define "am.check" -}}
 {{- $certificates := .Values.injector.certificates }}
 {{- if and (eq $certificates.mode "cert-manager") (not $certificates.issuerRef.name) }}
-{{- fail "injector.certificates.mode is cert-manager, which needs the name of an issuer: set injector.certificates.issuerRef.name" }}
+{{- fail "injector.certificates.mode is cert-manager, which needs injector.certificates.issuerRef.name: the name of an issuer" }}
 {{- end }}
 {{- if and (eq $certificates.mode "provided") (not $certificates.caBundle) }}
-{{- fail "injector.certificates.mode is provided, which needs the authority that signed the certificate, in PEM, base64: set injector.certificates.caBundle" }}
+{{- fail "injector.certificates.mode is provided, which needs injector.certificates.caBundle: the authority that signed the certificate, in PEM, base64" }}
 {{- end }}
 {{- if and (ne $certificates.mode "provided") $certificates.caBundle }}
 {{- fail (printf "injector.certificates.caBundle is given, but with mode %s the chart does not set it; take it out, or set injector.certificates.mode=provided" $certificates.mode) }}
