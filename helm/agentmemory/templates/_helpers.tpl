@@ -173,7 +173,4 @@ subjects: [{kind: ServiceAccount, name: {{ $name }}, namespace: {{ $root.Release
 {{- if eq (int .Values.injector.port) 8080 }}
 {{- fail "injector.port is 8080, where the pod answers probes and metrics; give another one" }}
 {{- end }}
-{{- if or (has .Release.Namespace .Values.watchNamespaces) (has "kube-system" .Values.watchNamespaces) }}
-{{- fail (printf "watchNamespaces names %s or kube-system, whose pods are never given a sidecar; keep AgentMemories elsewhere" .Release.Namespace) }}
-{{- end }}
 {{- end -}}
