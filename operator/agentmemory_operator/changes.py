@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentmemory_operator.errors import Refused
-from agentmemory_operator.spec import AgentMemory
+from agentmemory_operator.spec import AgentMemory, Spec
 
 _WHY = {
     "mode": "what one mode has stored is not where another looks for it",
@@ -29,6 +29,22 @@ def facts_of(memory: AgentMemory) -> dict[str, Any]:
         "redis": "Managed" if spec.redis.managed is not None else "External",
         "postgres": "Managed" if spec.postgres.managed is not None else "External",
     }
+
+
+def find_unserved(spec: Spec) -> Refused | None:
+    """What the resource can say and this version does not do yet: its sidecars would refuse to start."""
+    if spec.mode != "Hybrid":
+        return Refused("ModeNotServed", f"This version runs mode Hybrid only, not {spec.mode}; set spec.mode.")
+    if spec.embedding.provider == "OpenAI":
+        return Refused("ProviderNotServed", "This version embeds with Local or None; set spec.embedding.provider.")
+    if spec.recall.index.kind != "Exact":
+        return Refused("IndexNotServed", "This version recalls by an exact scan; set spec.recall.index.kind to Exact.")
+    return None
+
+
+def is_applied(memory: AgentMemory) -> bool:
+    """Whether there is something running that has to be left alone."""
+    return bool((memory.raw.get("status") or {}).get("applied"))
 
 
 def refusals(memory: AgentMemory) -> list[Refused]:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agentmemory_operator import conditions
-from agentmemory_operator.changes import refusals
+from agentmemory_operator.changes import find_unserved, is_applied, refusals
 from agentmemory_operator.conditions import Condition
 from agentmemory_operator.draining import tend_drain
 from agentmemory_operator.errors import Blocked, InvalidSpec, OperatorFault, Refused, Waiting
@@ -71,9 +71,10 @@ async def reconcile(work: Work) -> bool:
     Raises KubeError when the API server does not answer: then nothing was found out.
     """
     paused = work.memory.annotations.get(RECONCILE_ANNOTATION) == "disabled"
-    if work.memory.spec.mode != "Hybrid":
-        return _refuse_mode(work)
-    work.refused += refusals(work.memory)
+    unserved = find_unserved(work.memory.spec)
+    if unserved is not None and not is_applied(work.memory):
+        return _refuse(work, unserved)
+    work.refused += refusals(work.memory) or ([unserved] if unserved else [])
     if paused or work.refused:
         with work.looking_only():
             for step in STEPS:
@@ -114,12 +115,11 @@ def _record(work: Work, kind: str, fault: OperatorFault) -> None:
         work.progress(str(fault), again=min(_LATEST, _SOONEST * _GROWTH ** min(work.memo.waits, 40)))
 
 
-def _refuse_mode(work: Work) -> bool:
-    work.refused.append(
-        Refused("ModeNotServed", f"This version runs mode Hybrid only, not {work.memory.spec.mode}; set spec.mode.")
-    )
+def _refuse(work: Work, fault: Refused) -> bool:
+    """Make nothing of a memory that cannot be served."""
+    work.refused.append(fault)
     for kind in conditions.NEEDED:
-        work.say(kind, "False", "ModeNotServed", f"Mode {work.memory.spec.mode} is not served by this version.")
+        work.say(kind, "False", fault.reason, str(fault))
     _conclude(work, paused=False)
     return False
 

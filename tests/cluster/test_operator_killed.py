@@ -85,11 +85,10 @@ def test_pods_that_are_made_while_the_injector_is_down_are_told(namespace: str, 
     try:
         wait_for("the injector to be gone", lambda: not pods(SYSTEM, "app.kubernetes.io/component=injector"))
         labels = {"agentmemory.io/inject": "research"}
-        apply({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "left-out", "namespace": namespace, "labels": labels},
-            "spec": cluster.agent_pod_spec(["write", "left-out", "1"], restart="Never"),
-        })  # fmt: skip
+        spec = cluster.agent_pod_spec([])
+        spec["containers"][0]["command"] = ["sleep", "3600"]
+        metadata = {"name": "left-out", "namespace": namespace, "labels": labels}
+        apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
     finally:
         kubectl("scale", "deployment/agentmemory-injector", "--namespace", SYSTEM, "--replicas=2")
     cluster.wait_condition(namespace, "SidecarsInjected", status="False", reason="SidecarMissing")

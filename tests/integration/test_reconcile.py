@@ -187,6 +187,15 @@ async def test_a_mode_that_is_not_served_is_refused(operated: Operated) -> None:
     del body["postgres"]
     await operated.settle()
     assert operated.conditions[conditions.READY] == ("False", "ModeNotServed")
+    assert not [kind for kind, _, _ in operated.kube.objects if kind in ("ConfigMap", "StatefulSet")]
+
+
+async def test_an_index_that_is_not_served_leaves_what_runs_alone(operated: Operated) -> None:
+    await operated.settle()
+    operated.edit(recall={"index": {"kind": "HNSW"}})
+    await operated.settle()
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "IndexNotServed")
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
 
 
 async def test_pending_entries_without_a_sidecar_are_drained(operated: Operated, stores: LocalStores) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from agentmemory_operator import conditions, events
-from agentmemory_operator.changes import facts_of, refusals
+from agentmemory_operator.changes import facts_of, find_unserved, refusals
 from agentmemory_operator.conditions import Condition
 from agentmemory_operator.errors import Refused
 from agentmemory_operator.spec import AgentMemory, read
@@ -48,6 +48,19 @@ def test_what_cannot_change(spec: dict[str, Any], reason: str) -> None:
     applied = {"applied": facts_of(memory())}
     assert refusals(memory(applied)) == []
     assert [fault.reason for fault in refusals(memory(applied, **spec))][:1] == [reason]
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({"mode": "Redis", "postgres": {}}, "ModeNotServed"), ({"embedding": {"provider": "OpenAI"}},
+        "ProviderNotServed"), ({"recall": {"index": {"kind": "HNSW"}}}, "IndexNotServed"),
+    ],
+)  # fmt: skip
+def test_what_this_version_does_not_serve(spec: dict[str, Any], reason: str) -> None:
+    fault = find_unserved(memory(**spec).spec)
+    assert fault is not None and fault.reason == reason
+    assert find_unserved(memory().spec) is None
 
 
 def test_what_can_change() -> None:
