@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,26 @@ def test_a_dockerfile_starts_from_python_alone_and_ends_without_root(dockerfile:
 
 def test_both_images_are_there() -> None:
     assert [path.name for path in DOCKERFILES] == ["Dockerfile.operator", "Dockerfile.sidecar"]
+
+
+def test_the_operator_uses_no_class_that_its_image_leaves_out() -> None:
+    assert "kubernetes" in (ROOT / "Dockerfile.operator").read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "operator").rglob("*.py"))
+    assert set(re.findall(r"(?:from|import) (kubernetes[\w.]*)", code)) == {
+        "kubernetes.aio.client.api_client",
+        "kubernetes.aio.client.configuration",
+        "kubernetes.aio.config",
+        "kubernetes.utils.quantity",
+    }
+    # Kopf takes what classes of the API there are, and does without.
+    look = (
+        "import sys, pkgutil, importlib, kopf\n"
+        "before = set(sys.modules)\n"
+        "import agentmemory_operator as ours\n"
+        "for one in pkgutil.walk_packages(ours.__path__, 'agentmemory_operator.'): importlib.import_module(one.name)\n"
+        "print(*(name for name in set(sys.modules) - before if name.startswith('kubernetes.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "kubernetes.aio.client.api_client" in loaded
+    assert [name for name in loaded if re.search(r"\.client\.(api|models)\.", name)] == []
