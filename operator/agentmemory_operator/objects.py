@@ -18,13 +18,32 @@ APPLIED_ANNOTATION = f"{GROUP}/applied"
 """A digest of what was applied last: tells when a member is no longer declared."""
 
 
-def covers(live: Any, desired: Any) -> bool:
-    """Whether `live` has all that is desired; what the API server and others added does not count."""
+_EXACT = frozenset({"selector", "podSelector", "namespaceSelector", "matchLabels", "nodeSelector"})
+"""Members that mean another thing with every key that is added."""
+_IDENTITY = {
+    "containers": "name", "initContainers": "name", "volumes": "name", "env": "name", "ports": "name",
+    "imagePullSecrets": "name", "volumeMounts": "mountPath",
+}  # fmt: skip
+"""Lists to which others may add, and what tells their elements apart. Server-side apply leaves what others added."""
+
+
+def covers(live: Any, desired: Any, *, member: str = "") -> bool:
+    """Whether `live` has all that is desired; what the API server and others added does not count, except where it
+    changes the meaning of what is desired. `member` is the name under which both were found."""
     if isinstance(desired, Mapping):
-        return isinstance(live, Mapping) and all(covers(live.get(key), value) for key, value in desired.items())
+        if member in _EXACT:
+            return bool(live == desired)
+        return isinstance(live, Mapping) and all(covers(live.get(key), one, member=key) for key, one in desired.items())
     if isinstance(desired, list):
-        return isinstance(live, list) and len(live) == len(desired) and all(map(covers, live, desired))
+        return isinstance(live, list) and _covers_list(live, desired, _IDENTITY.get(member, ""))
     return live == desired or _same_quantity(live, desired)
+
+
+def _covers_list(live: list[Any], desired: list[Any], identity: str) -> bool:
+    if identity and all(isinstance(one, Mapping) and identity in one for one in (*live, *desired)):
+        there = {one[identity]: one for one in live}
+        return all(covers(there.get(one[identity]), one) for one in desired)
+    return len(live) == len(desired) and all(map(covers, live, desired))
 
 
 def _same_quantity(one: Any, other: Any) -> bool:

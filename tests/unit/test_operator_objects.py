@@ -51,6 +51,14 @@ def test_what_others_added_does_not_count(desired: dict[str, Any], added: dict[s
         ({"cpu": "1"}, {"cpu": "1000m"}, True), ({"memory": "1Gi"}, {"memory": "1024Mi"}, True),
         ({"memory": "1Gi"}, {"memory": "2Gi"}, False), ({"a": 1}, {"a": 2}, False), ({}, {"a": 1}, False),
         ([1, 2], [1], False), ([{"a": 1, "b": 2}], [{"a": 1}], True), ("one", "two", False), ("1", 1, False),
+        ({"selector": {"a": "1", "b": "2"}}, {"selector": {"a": "1"}}, False),
+        ({"from": [{"podSelector": {}}]}, {"from": [{"podSelector": {"matchLabels": {"a": "1"}}}]}, False),
+        ({"ports": [{"name": "other"}, {"name": "a", "port": 1}]}, {"ports": [{"name": "a", "port": 1}]}, True),
+        ({"ports": [{"name": "other"}, {"name": "a", "port": 2}]}, {"ports": [{"name": "a", "port": 1}]}, False),
+        ({"ports": [{"name": "other"}]}, {"ports": [{"name": "a"}]}, False),
+        ({"ports": [{"port": 1}, {"port": 2}]}, {"ports": [{"port": 1}]}, False),
+        ({"volumeMounts": [{"mountPath": "/b"}, {"mountPath": "/a", "name": "x"}]},
+         {"volumeMounts": [{"mountPath": "/a", "name": "x"}]}, True),
     ],
 )  # fmt: skip
 def test_covers(live: Any, desired: Any, holds: bool) -> None:
