@@ -170,7 +170,7 @@ async def test_prepare_waits_for_stores_that_are_not_up_yet(place: Place, stores
 async def test_prepare_gives_up_in_time_and_says_on_what(place: Place, stores: LocalStores) -> None:
     await stores.valkey.stop()
     try:
-        done = await place.prepare(AGENTMEMORY_PREPARE_TIMEOUT="0.1")
+        done = await place.prepare(AGENTMEMORY_PREPARE_TIMEOUT="5")
     finally:
         await stores.valkey.start()
     assert done.returncode == 1
