@@ -68,14 +68,19 @@ async def _from_ourselves(work: Work, part: str) -> dict[str, str]:
     live = await work.objects.ensure_secret(
         _secret(work, f"{part}-tls", "kubernetes.io/tls", fresh(), {ROTATE_CERTIFICATES_ANNOTATION: wanted})
     )
-    data = secret_data(live)
-    done = live["metadata"].get("annotations", {}).get(ROTATE_CERTIFICATES_ANNOTATION, "")
-    work.status.setdefault("credentials", {}).update({"certificates": wanted} if wanted else {})
-    if (done == wanted and _is_good(data, authority, hosts, now)) or work.frozen:
-        return data
-    live = await work.objects.change_secret(live, fresh(), {ROTATE_CERTIFICATES_ANNOTATION: wanted})
-    work.progress(f"a new certificate for {part}")
+    asked = wanted not in ("", _carried_out(live))
+    if (asked or not _is_good(secret_data(live), authority, hosts, now)) and not work.frozen:
+        marks = {ROTATE_CERTIFICATES_ANNOTATION: wanted} if asked else {}
+        live = await work.objects.change_secret(live, fresh(), marks)
+        work.progress(f"a new certificate for {part}")
+    if done := _carried_out(live):
+        work.status.setdefault("credentials", {})["certificates"] = done
     return secret_data(live)
+
+
+def _carried_out(secret: Object) -> str:
+    """The value of the annotation for which this certificate was issued."""
+    return str(secret["metadata"].get("annotations", {}).get(ROTATE_CERTIFICATES_ANNOTATION, ""))
 
 
 def _is_good(data: dict[str, str], authority: Pair, hosts: list[str], now: datetime) -> bool:
