@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -107,10 +108,13 @@ async def test_a_run_that_was_killed_goes_on_without_a_double(
 
 
 async def test_an_interrupted_run_says_how_to_go_on(machine: LocalMemory, client: AgentMemory, tmp_path: Path) -> None:
+    # What a shell runs in the background ignores SIGINT, and so would all that it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     file = write(tmp_path / "talk.jsonl", *range(1, LINES + 1))
     cut = await begin(machine.url, "import", file, "--agent", "interrupted")
-    await reach(client, "interrupted", 1)
-    cut.send_signal(2)
+    signal.signal(signal.SIGINT, before)
+    await reach(client, "interrupted", LINES // 4)
+    cut.send_signal(signal.SIGINT)
     ended = await end(cut)
     assert ended.status == 130
     assert "Run it again, and it goes on from there." in ended.err
