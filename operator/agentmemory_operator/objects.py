@@ -27,6 +27,10 @@ _IDENTITY = {
 """Lists to which others may add, and what tells their elements apart. Server-side apply leaves what others added."""
 
 
+_GUARDS = ("NetworkPolicy", "PodDisruptionBudget")
+"""Kinds without which everything serves as before."""
+
+
 def covers(live: Any, desired: Any, *, member: str = "") -> bool:
     """Whether `live` has all that is desired; what the API server and others added does not count, except where it
     changes the meaning of what is desired. `member` is the name under which both were found."""
@@ -102,6 +106,8 @@ class Objects:
         """
         live = await self.get(kind_of(manifest), manifest["metadata"]["name"])
         desired = stamped(manifest)
+        if live is None and self.frozen and manifest["kind"] in _GUARDS:
+            return manifest
         if live is not None and (self.frozen or covers(live, desired)):
             return live
         return await self._attempt(self._kube.apply, desired)

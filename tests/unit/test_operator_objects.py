@@ -162,6 +162,8 @@ async def test_frozen_nothing_is_written(kube: FakeKube, objects: Objects) -> No
     await objects.remove(CONFIG_MAP, "research-sidecar")
     with pytest.raises(Waiting, match="paused"):
         await objects.ensure_secret(secret(password="one"))
+    absent = config_map({}) | {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget"}
+    assert await objects.ensure(absent) == absent, "what serves goes on without it"
     assert kube.writes == before
 
 
