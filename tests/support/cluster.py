@@ -11,6 +11,7 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,7 +51,7 @@ def install_chart(*options: str) -> None:
     helm(
         "upgrade", "--install", RELEASE, str(ROOT / "helm" / "agentmemory"), "--namespace", SYSTEM,
         "--create-namespace", "--set", f"operator.resync={RESYNC},operator.rotationGrace={GRACE}", *image_values(),
-        *_restarting(),         "--wait", "--timeout", "5m", *options,
+        *_restarting(), "--wait", "--timeout", "5m", *options,
     )  # fmt: skip
 
 
@@ -169,79 +170,11 @@ def pods(namespace: str, selector: str) -> list[Object]:
 
 def kill_pod(namespace: str, name: str) -> None:
     """End its processes with SIGKILL, and the pod."""
-    kubectl(
-        "delete",
-        "pod",
-        name,
-        "--namespace",
-        namespace,
-        "--grace-period=0",
-        "--force",
-        "--ignore-not-found",
-        check=False,
-    )
+    kubectl("delete", "pod", name, "--namespace", namespace, "--grace-period=0", "--force", "--ignore-not-found",
+            check=False)  # fmt: skip
 
 
-_SCRIPT = r"""
-import json, os, sys, time, urllib.error, urllib.request
-
-BASE = os.environ["AGENTMEMORY_URL"]
-HEADERS = {"AgentMemory-Client": "test", "Content-Type": "application/json"}
-
-def once(method, path, body=None, **headers):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(BASE + path, data, HEADERS | headers, method=method)
-    with urllib.request.urlopen(request, timeout=15) as answer:
-        return json.load(answer)
-
-def ask(method, path, body=None, **headers):
-    while True:
-        try:
-            return once(method, path, body, **headers)
-        except urllib.error.HTTPError as error:
-            text = error.read().decode(errors="replace")
-            if error.code not in (503, 504, 408):
-                print("refused", error.code, text[:300], flush=True)
-                raise
-            print("failed", error.code, json.loads(text).get("type", "").rsplit("/", 1)[-1], flush=True)
-        except OSError as error:
-            print("failed 0", type(error).__name__, flush=True)
-        time.sleep(0.3)
-
-def whole(path):
-    while True:
-        page = ask("GET", path)
-        if not page["degraded"]:
-            return page
-        time.sleep(0.3)
-
-def write(agent, pause):
-    path = "/v1/agents/" + agent
-    found = whole(path + "/messages?limit=1")["messages"]
-    number = int(found[-1]["content"].split()[-1]) if found else 0
-    print("woke", number, flush=True)
-    while True:
-        number += 1
-        body = {"events": [{"role": "user", "content": f"turn {number}"}], "working_memory": {"merge": {"n": number}}}
-        receipt = ask("POST", path + "/turns", body, **{"Idempotency-Key": f"{agent}-{number}"})
-        print("ack", number, receipt["position"], flush=True)
-        time.sleep(pause)
-
-def read(agent):
-    path = "/v1/agents/" + agent
-    seen, cursor = [], ""
-    while True:
-        page = whole(path + "/events?limit=500" + cursor)
-        seen += [event["content"] for event in page["events"]]
-        if page["cursor"] is None:
-            break
-        cursor = "&cursor=" + page["cursor"]
-    status = ask("GET", "/v1/consolidation")
-    print("timeline", json.dumps({"contents": seen, "pending": status["pending"]}), flush=True)
-
-command, agent = sys.argv[1:3]
-write(agent, float(sys.argv[3])) if command == "write" else read(agent)
-"""
+_SCRIPT = (Path(__file__).parent / "agent_program.py").read_text()
 
 
 def agent_pod_spec(args: Sequence[str], *, restart: str = "Always") -> Object:
@@ -285,6 +218,11 @@ class Agent:
 
     def start(self) -> None:
         """Make it; turns are acknowledged when this returns."""
+        self.deploy()
+        self.wait_for_more()
+
+    def deploy(self) -> None:
+        """Make it, and follow what its pods say."""
         labels = {"test-agent": self.agent}
         asks = {"agentmemory.io/inject": self.memory}
         spec = agent_pod_spec(["write", self.agent, str(self._pause)])
@@ -299,7 +237,6 @@ class Agent:
             }
         )  # fmt: skip
         threading.Thread(target=self._follow_all, daemon=True).start()
-        self.wait_for_more()
 
     def _follow_all(self) -> None:
         while not self._over.is_set():
@@ -356,6 +293,12 @@ class Agent:
         """At which number each of its pods went on."""
         return [int(line.split()[1]) for line in list(self._lines) if line.startswith("woke ")]
 
+    def acknowledged_between(self, start: datetime, end: datetime) -> int:
+        """How many turns its present pod was acknowledged between two points in time, by the clock of the node."""
+        said = kubectl("logs", "--timestamps", "--namespace", self.namespace, self.pod(), "--container", "agent")
+        lines = (line.split(maxsplit=2) for line in said.splitlines())
+        return sum(start < datetime.fromisoformat(when) < end for when, what, *_ in lines if what == "ack")
+
     def wait_for_more(self, count: int = 3, seconds: float = 180.0) -> None:
         """Until so many more turns are acknowledged."""
         goal = max(self.acknowledged, default=0) + count
@@ -363,7 +306,7 @@ class Agent:
 
 
 def read_timeline(namespace: str, agent: str, memory: str = "research") -> list[str]:
-    """The whole timeline of an agent, as a fresh pod with a sidecar reads it."""
+    """The whole timeline of an agent, as a fresh pod with a sidecar reads it once all of it is durable."""
     name = f"read-{agent}-{os.urandom(3).hex()}"
     labels = {"agentmemory.io/inject": memory}
     apply({
@@ -377,7 +320,7 @@ def read_timeline(namespace: str, agent: str, memory: str = "research") -> list[
 
     line = wait_for(f"{name} to read the timeline", look, 180.0)
     kubectl("delete", "pod", name, "--namespace", namespace, "--wait=false")
-    return list(json.loads(line.partition(" ")[2])["contents"])
+    return list(json.loads(line.partition(" ")[2]))
 
 
 def verify(writer: Agent) -> int:
@@ -391,29 +334,19 @@ def verify(writer: Agent) -> int:
     return len(numbers)
 
 
-def diagnose(namespace: str) -> str:
-    """All that helps to understand a failure."""
-    commands = [
-        ("get", "pods,jobs,statefulsets,deployments,pvc,services", "-o", "wide", "-n", namespace),
-        ("get", "agentmemories", "-o", "yaml", "-n", namespace),
-        ("get", "events", "--sort-by=.lastTimestamp", "-n", namespace),
-        ("describe", "pods", "-n", namespace),
-        ("get", "pods", "-n", SYSTEM),
-        ("logs", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator", "--tail=60", "--prefix"),
-        ("logs", "-n", SYSTEM, "-l", "app.kubernetes.io/component=injector", "--tail=20", "--prefix"),
-        ("logs", "-n", namespace, "-l", "agentmemory.io/sidecar", "--all-containers", "--tail=30", "--prefix"),
-        ("logs", "-n", namespace, "-l", "agentmemory.io/memory", "--all-containers", "--tail=30", "--prefix"),
-    ]
-    parts = []
-    for command in commands:
-        parts.append(f"$ kubectl {' '.join(command)}\n{kubectl(*command, check=False)}")
-    return "\n".join(parts)
-
-
 def bring_files(namespace: str, selector: str = "agentmemory.io/sidecar") -> None:
     """Have the kubelet bring changed files into pods now, which it does whenever a pod changes; else in a minute."""
     kubectl("annotate", "pods", "--namespace", namespace, "--selector", selector, "--overwrite",
             f"test/files={os.urandom(3).hex()}")  # fmt: skip
+
+
+def life(namespace: str, name: str) -> dict[str, tuple[str, int]]:
+    """Which pod it is and how often it was restarted, by container."""
+    pod = get("pod", namespace, name)
+    assert pod is not None, f"no pod {name}"
+    status = pod["status"]
+    found = status.get("initContainerStatuses", []) + status["containerStatuses"]
+    return {one["name"]: (pod["metadata"]["uid"], one["restartCount"]) for one in found}
 
 
 def secret(namespace: str, name: str) -> dict[str, str]:
