@@ -11,7 +11,9 @@ import pytest
 
 from support import cluster
 from support.at_hand import why_none
+from support.diagnosis import diagnose
 from support.kubectl import kubectl
+from support.signals import Signals, sender
 
 _failed = pytest.StashKey[bool]()
 
@@ -58,7 +60,7 @@ def namespace(chart: None, request: pytest.FixtureRequest) -> Iterator[str]:
     kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     yield name
     if request.node.stash.get(_failed, False):
-        _keep_diagnosis(request.node.name, cluster.diagnose(name))
+        _keep_diagnosis(request.node.name, diagnose(name))
     kubectl("delete", "namespace", name, "--wait=false")
 
 
@@ -76,3 +78,10 @@ def memory(namespace: str) -> str:
     cluster.apply(cluster.memory_manifest(namespace))
     cluster.wait_ready(namespace)
     return "research"
+
+
+@pytest.fixture
+def signals() -> Iterator[Signals]:
+    """What kills or freezes the processes of a container."""
+    with sender() as found:
+        yield found
