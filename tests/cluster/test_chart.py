@@ -49,6 +49,10 @@ for _name in ("operator", "injector"):
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"key": "system", "operator": "Exists"}],
         "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"},
+            {"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}},
+        ],
         "priorityClassName": "system-cluster-critical",
     }
 
@@ -223,6 +227,11 @@ def test_what_is_set_arrives(program: str) -> None:
         assert pod["spec"]["priorityClassName"] == "system-cluster-critical"
         assert pod["spec"]["imagePullSecrets"] == [{"name": "mirror"}]
         assert pod["spec"]["tolerations"] == [{"key": "system", "operator": "Exists"}]
+        mine = {"matchLabels": {"app.kubernetes.io/component": pod["spec"]["containers"][0]["name"]}}
+        zones, racks = pod["spec"]["topologySpreadConstraints"]
+        assert zones["topologyKey"] == "topology.kubernetes.io/zone"
+        assert mine["matchLabels"].items() <= zones["labelSelector"]["matchLabels"].items()
+        assert racks["labelSelector"] == {}
     assert environment(objects, "operator")["AGENTMEMORY_SIDECAR_IMAGE"] == "mirror:5000/sidecar:1"
     assert environment(objects, "injector")["AGENTMEMORY_WEBHOOK_PORT"] == "10250"
     assert {hook["failurePolicy"] for hook in webhooks(objects)} == {"Fail"}

@@ -100,14 +100,15 @@ annotations:
 {{- end }}
 {{- end -}}
 
+{{- /* One replica a node where that can be, or what the values say; whose pods are counted may be left out there. */ -}}
 {{- define "am.spread" -}}
+{{- $pods := dict "matchLabels" (include "am.selector" . | fromYaml) }}
+{{- $nodes := dict "maxSkew" 1 "topologyKey" "kubernetes.io/hostname" "whenUnsatisfiable" "ScheduleAnyway" }}
 topologySpreadConstraints:
-  - maxSkew: 1
-    topologyKey: kubernetes.io/hostname
-    whenUnsatisfiable: ScheduleAnyway
-    labelSelector:
-      matchLabels:
-        {{- include "am.selector" . | nindent 8 }}
+  {{- range default (list $nodes) .values.topologySpreadConstraints }}
+  -
+    {{- toYaml (hasKey . "labelSelector" | ternary . (set (deepCopy .) "labelSelector" $pods)) | nindent 4 }}
+  {{- end }}
 {{- end -}}
 
 {{- /* an object that grants rules: once for the cluster, or in each watched namespace */ -}}
