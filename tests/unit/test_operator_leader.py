@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from agentmemory_operator.kube import LEASE, KubeError
+from agentmemory_operator.kube import LEASE, Kind, KubeError, Object
 from agentmemory_operator.leader import DEADLINE, DURATION, PERIOD, Leader, LostLease
 from support.fake_kube import FakeKube
 
@@ -87,7 +87,7 @@ async def test_a_leader_that_cannot_renew_stops_before_another_begins() -> None:
     kube.before = unreachable
     with pytest.raises(LostLease):
         await first.hold()
-    assert DEADLINE < clock.now < DURATION
+    assert DEADLINE <= clock.now < DURATION
 
 
 async def test_who_was_replaced_meanwhile_stops() -> None:
@@ -97,3 +97,51 @@ async def test_who_was_replaced_meanwhile_stops() -> None:
     kube.objects[LEASE.name, "system", "lease"]["spec"]["holderIdentity"] = "two"
     with pytest.raises(LostLease):
         await first.hold()
+
+
+class SilentKube(FakeKube):
+    """An API server that gives no answer any more once it is told to be silent, and refuses nothing either."""
+
+    silent = False
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
+        if self.silent:
+            await asyncio.Event().wait()
+        return await super().get(kind, namespace, name)
+
+
+async def test_a_leader_that_gets_no_answer_at_all_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentmemory_operator.leader.DEADLINE", 0.05)
+    monkeypatch.setattr("agentmemory_operator.leader.PERIOD", 0.001)
+    kube = SilentKube()
+    leader = Leader(kube, namespace="system", name="lease", identity="one")
+    await leader.acquire()
+    kube.silent = True
+    async with asyncio.timeout(10):
+        with pytest.raises(LostLease):
+            await leader.hold()
+
+
+class SlowKube(FakeKube):
+    """An API server that writes at once, and says so late."""
+
+    def __init__(self, clock: Clock, late: float) -> None:
+        super().__init__()
+        self._clock = clock
+        self.late = late
+
+    async def patch(self, kind: Kind, namespace: str | None, name: str, body: Object, part: str = "") -> Object:
+        answer = await super().patch(kind, namespace, name, body, part)
+        self._clock.now += self.late
+        return answer
+
+
+async def test_a_renewal_counts_from_when_it_was_asked_for() -> None:
+    """The others count from when they see it, which is not when its answer came."""
+    clock = Clock()
+    kube = SlowKube(clock, late=DEADLINE)
+    leader = contend(kube, clock, "one")
+    await leader.acquire()
+    with pytest.raises(LostLease):
+        await leader.hold()
+    assert clock.now <= 2 * DEADLINE
