@@ -26,9 +26,15 @@ async def observe(work: Work) -> None:
     """Find out what is pending and for how long, and whether the sidecars' logins work. Raises OperatorFault."""
     if work.redis is None or work.postgres is None or not work.logins:
         raise Waiting("StoresUnknown", "The stores cannot be asked: where they are, or their logins, is not known yet.")
-    async with Sight(work, current(work.logins)) as sight:
-        status = await sight.reporter.status()
-        reasons = await sight.reporter.check(sight.identity.read)
+    try:
+        async with Sight(work, current(work.logins)) as sight:
+            status = await sight.reporter.status()
+            reasons = await sight.reporter.check(sight.identity.read)
+    except Blocked as fault:
+        # Where the schema is ours, it is Redis that is another's, and no sidecar serves anything.
+        if "schema" in work.serving:
+            work.say(conditions.REDIS, "False", fault.reason, str(fault))
+        raise
     _judge_logins(work, reasons)
     _judge_lag(work, status, reasons)
 

@@ -209,3 +209,17 @@ async def test_pending_entries_without_a_sidecar_are_drained(operated: Operated,
     assert operated.body["status"]["consolidation"]["pending"] == 1
     assert operated.conditions[conditions.CONSOLIDATION] == ("False", "LagCritical")
     assert operated.conditions[conditions.READY] == ("False", "LagCritical")
+
+
+async def test_a_redis_of_another_memory_is_not_ready(operated: Operated, stores: LocalStores) -> None:
+    await operated.settle()
+    identity = Keys(*operated.key).identity
+    async with admin_redis(stores) as client:
+        ours = await client.get(identity)
+        await client.set(identity, "00000000-0000-4000-8000-000000000000")
+        await operated.settle()
+        assert operated.conditions[conditions.REDIS] == ("False", "IdentityMismatch")
+        assert operated.conditions[conditions.READY] == ("False", "IdentityMismatch")
+        await client.set(identity, ours)
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
