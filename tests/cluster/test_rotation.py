@@ -62,18 +62,36 @@ def usernames(namespace: str) -> set[str]:
     return (in_redis | in_postgres) - {"default", "operator", "postgres"}
 
 
+def taken(namespace: str, logins: dict[str, str]) -> set[str]:
+    """The stores that take these logins."""
+    in_redis = ask_store(namespace, "redis", f"REDISCLI_AUTH={logins['redis-password']}", "redis-cli", "--tls",
+                         "--insecure", "--user", logins["redis-username"], "PING")  # fmt: skip
+    in_postgres = ask_store(namespace, "postgres", f"PGPASSWORD={logins['postgres-password']}", "psql",
+                            f"host=127.0.0.1 sslmode=require dbname=agentmemory user={logins['postgres-username']}",
+                            "-XqtAc", "SELECT 'PONG'")  # fmt: skip
+    return {store for store, said in (("redis", in_redis), ("postgres", in_postgres)) if said.strip() == "PONG"}
+
+
+def ask_store(namespace: str, store: str, *command: str) -> str:
+    return kubectl("exec", f"research-{store}-0", "--namespace", namespace, "--", "env", *command, check=False)
+
+
 def test_logins_rotate_under_load(namespace: str, memory: str) -> None:
     writer = Agent(namespace)
     writer.start()
     before = secret(namespace, "research-credentials")
     first = before["redis-username"]
     for value, expected in (("one", first[:-1] + "2"), ("two", first)):
+        former = secret(namespace, "research-credentials")
+        assert taken(namespace, former) == {"redis", "postgres"}
         rotate_logins(namespace, value)
         after = secret(namespace, "research-credentials")
         assert after["redis-username"] == after["postgres-username"] == expected
         assert after["redis-password"] not in before.values()
         writer.wait_for_more(10)
         wait_until_only(namespace, expected)
+        assert taken(namespace, former) == taken(namespace, before) == set(), "the name is used again, the password not"
+        assert taken(namespace, after) == {"redis", "postgres"}
         writer.wait_for_more(10)
         settled(namespace)
         assert status_of(namespace)["credentials"]["rotation"] == value
