@@ -54,8 +54,6 @@ class Sidecar:
             raise
 
     async def _listen(self) -> None:
-        await self._ops.setup()
-        self.ops_port = await _bind(self._ops, self._config.ops_host, self._config.ops_port)
         await self._api.setup()
         self.port = await _bind(self._api, LOOPBACK, self._config.port)
         try:
@@ -64,6 +62,9 @@ class Sidecar:
             if error.errno == errno.EADDRINUSE and self._config.port:
                 raise
             logger.info("not listening on [%s]: %s", LOOPBACK_6, error.strerror)
+        # The last: who sees that it is alive may rely on the API, as a startup probe does.
+        await self._ops.setup()
+        self.ops_port = await _bind(self._ops, self._config.ops_host, self._config.ops_port)
         logger.info(
             "API on %s:%d, health and metrics on %s:%d", LOOPBACK, self.port, self._config.ops_host, self.ops_port
         )
