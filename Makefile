@@ -117,7 +117,7 @@ cluster-down: ## Remove the cluster of `make cluster`
 cluster-test: setup ## Tests on a real cluster: the one of KUBECONFIG if it is for tests, else the one of `make cluster`
 	if $(AT_HAND); then $(MAKE) images load; fi
 	if $(AT_HAND) 2>/dev/null; then \
-		$(CLUSTER_TEST) -m "not disruptive" --numprocesses 4 --dist loadfile; \
+		$(CLUSTER_TEST) -m "not disruptive and not scale" --numprocesses 4 --dist loadfile; \
 		$(CLUSTER_TEST) -m disruptive; \
 	else $(CLUSTER_TEST); fi
 
@@ -133,6 +133,10 @@ chaos: setup ## Kill processes under load: make chaos SEED=7 KILLS=1000
 bench: setup ## Measure against the references; CONVERSATION= and QUESTIONS= name files of one's own, BENCH= options
 	$(BIN)/python -m benchmarks $(if $(CONVERSATION),--conversation "$(CONVERSATION)") \
 		$(if $(QUESTIONS),--questions "$(QUESTIONS)") $(BENCH)
+
+.PHONY: cluster-scale
+cluster-scale: setup ## A hundred memories on the test cluster: time, calls, memory, and no write once all are ready
+	$(CLUSTER_TEST) -m scale --capture=no
 
 .PHONY: docs
 docs: setup ## Write the pages that are made from the CRD and the chart

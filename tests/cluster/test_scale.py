@@ -13,7 +13,7 @@ from support.cluster import RESYNC, SYSTEM, apply, wait_for
 from support.external_stores import start_stores
 from support.kubectl import kubectl, kubectl_json
 
-pytestmark = [pytest.mark.cluster, pytest.mark.disruptive]
+pytestmark = [pytest.mark.cluster, pytest.mark.scale]
 
 COUNT = 100
 _OURS = {
