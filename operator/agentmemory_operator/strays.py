@@ -45,7 +45,14 @@ async def sweep(kube: Kube, config: Config, metrics: Metrics, told: Collection[s
     for pod in found:
         if pod["metadata"]["uid"] in told:
             continue
-        await events.tell(kube, compose(pod, instance=config.pod, now=now))
+        try:
+            await events.tell(kube, compose(pod, instance=config.pod, now=now))
+        except KubeError as error:
+            # One namespace that takes no Events (a quota) is not to keep others from theirs.
+            metadata = pod["metadata"]
+            logger.warning(
+                "%s/%s has no sidecar, and no Event says so: %s", metadata["namespace"], metadata["name"], error
+            )
     return {pod["metadata"]["uid"] for pod in found}
 
 

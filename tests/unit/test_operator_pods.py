@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from agentmemory_operator.draining import state_of
+from agentmemory_operator.kube import KubeError
 from agentmemory_operator.metrics import Metrics
 from agentmemory_operator.names import INJECT_LABEL, INJECTION_ERROR_ANNOTATION, SIDECAR_LABEL
 from agentmemory_operator.pods import count, lacks_sidecar, namespace_asks
@@ -109,3 +110,18 @@ async def test_a_stray_is_told_once_and_counted_always() -> None:
         "agentmemory_pods_missing_sidecar", {"namespace": "team", "agentmemory": "research"}
     )
     assert sample == 1.0
+
+
+async def test_a_namespace_that_takes_no_events_keeps_nobody_else_from_theirs() -> None:
+    kube = FakeKube()
+    for one in PODS:
+        kube.objects["Pod", "team", one["metadata"]["name"]] = one
+    refusals = [KubeError(403, "Forbidden", "exceeded quota: few")]
+
+    def refuse_first(verb: str, kind: str) -> None:
+        if kind == "Event" and refusals:
+            raise refusals.pop()
+
+    kube.before = refuse_first
+    assert len(await sweep(kube, CONFIG, Metrics(), set(), now=Clock()())) == 2
+    assert len([1 for kind, _, _ in kube.objects if kind == "Event"]) == 1
