@@ -55,7 +55,7 @@ class Controller:
         self._memos: dict[Key, Memo] = {}
         self._failures: dict[Key, int] = {}
         self.last_listed: float | None = None
-        """When all AgentMemories were last listed (monotonic seconds)."""
+        """When the API server last answered for all namespaces, be it by a refusal (monotonic seconds)."""
 
     @property
     def tended(self) -> list[Key]:
@@ -74,16 +74,22 @@ class Controller:
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def list_all(self) -> None:
-        """Begin to tend every AgentMemory there is."""
-        try:
-            for namespace in self._config.watch_namespaces or (None,):
-                for one in await self._kube.list(AGENT_MEMORY, namespace):
-                    key = (one["metadata"]["namespace"], one["metadata"]["name"])
-                    if key not in self._tasks:
-                        self.nudge(key)
+        """Begin to tend every AgentMemory there is. Where a namespace is gone, and with it the right to list in it, the
+        others are tended all the same."""
+        answered = True
+        for namespace in self._config.watch_namespaces or (None,):
+            try:
+                found = await self._kube.list(AGENT_MEMORY, namespace)
+            except KubeError as error:
+                logger.warning("AgentMemories cannot be listed: %s", error)
+                answered = answered and not error.passing
+                continue
+            for one in found:
+                key = (one["metadata"]["namespace"], one["metadata"]["name"])
+                if key not in self._tasks:
+                    self.nudge(key)
+        if answered:
             self.last_listed = time.monotonic()
-        except KubeError as error:
-            logger.warning("AgentMemories cannot be listed: %s", error)
 
     def nudge(self, key: Key) -> None:
         """Look at this memory now; one that does not exist any more is forgotten."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -186,3 +187,23 @@ async def test_memories_whose_stores_do_not_answer_hold_up_nobody_else(
     steps.gate.set()
     stop = await running(controller)
     await stop()
+
+
+async def test_a_namespace_that_is_gone_keeps_nobody_from_the_others(kube: FakeKube, steps: Steps) -> None:
+    refusals = [KubeError(403, "Forbidden", "agentmemories is forbidden")]
+
+    def refuse_first(verb: str, kind: str) -> None:
+        if verb == "list" and refusals:
+            raise refusals.pop()
+
+    kube.before = refuse_first
+    controller = Controller(
+        kube, replace(CONFIG, watch_namespaces=("gone", KEY[0])), Metrics(), reconcile=steps, clock=Clock()
+    )
+    await controller.list_all()
+    assert controller.tended == [KEY]
+    assert controller.last_listed is not None, "no restart would bring the right back"
+    listed = controller.last_listed
+    refusals.append(KubeError(0, "Unreachable", "no answer"))
+    await controller.list_all()
+    assert controller.last_listed == listed
