@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from agentmemory_operator import certificates
 from agentmemory_operator.certificates import Pair
-from agentmemory_operator.errors import Waiting
+from agentmemory_operator.errors import Blocked, Waiting
 from agentmemory_operator.kube import SECRET, Object
 from agentmemory_operator.names import ROTATE_CERTIFICATES_ANNOTATION, child
 from agentmemory_operator.objects import encode_secret, secret_data
@@ -105,12 +105,24 @@ async def _authority(work: Work, now: datetime) -> Pair:
         _secret(work, "ca", "kubernetes.io/tls", {"tls.crt": new.certificate, "tls.key": new.key})
     )
     data = secret_data(live)
-    authority = Pair(data["tls.crt"], data["tls.key"])
+    authority = Pair(data.get("tls.crt", ""), data.get("tls.key", ""))
+    if not _is_pair(authority):
+        raise Blocked(
+            "SecretInvalid", f"Secret {live['metadata']['name']} is no authority: certificate and key are not a pair. "
+            "Restore it from a backup, or delete it: it is made anew, and the stores start anew with it."
+        )  # fmt: skip
     if work.frozen or not certificates.due(authority.certificate, now, RENEW_AUTHORITY):
         return authority
     renewed = certificates.renew_authority(authority, now)
     await work.objects.change_secret(live, {"tls.crt": renewed.certificate})
     return renewed
+
+
+def _is_pair(authority: Pair) -> bool:
+    try:
+        return certificates.matches(authority)
+    except ValueError:
+        return False
 
 
 def _secret(

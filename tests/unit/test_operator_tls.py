@@ -6,8 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agentmemory_operator.kube import Object
+from agentmemory_operator.certificates import new_authority
+from agentmemory_operator.errors import Blocked
+from agentmemory_operator.kube import SECRET, Object
 from agentmemory_operator.names import API_VERSION, KIND
+from agentmemory_operator.objects import encode_secret
 from agentmemory_operator.spec import read
 from agentmemory_operator.tls import ensure_certificate
 from agentmemory_operator.work import Memo, Work
@@ -57,3 +60,15 @@ async def test_a_memory_that_is_paused_does_not_say_that_it_was_done(kube: FakeK
     with paused.looking_only():
         assert await ensure_certificate(paused, "redis") == issued
     assert paused.status["credentials"]["certificates"] == "one"
+
+
+async def test_an_authority_that_is_no_pair_is_said_and_signs_nothing(kube: FakeKube) -> None:
+    await ensure_certificate(look(kube), "redis")
+    authority = kube.objects[SECRET.name, "team", "research-ca"]
+    other = new_authority("another", NOW).certificate
+    for certificate in (other, "none", ""):
+        authority["data"]["tls.crt"] = encode_secret({"tls.crt": certificate})["tls.crt"]
+        before = kube.writes
+        with pytest.raises(Blocked, match="Secret research-ca"):
+            await ensure_certificate(look(kube), "redis")
+        assert kube.writes == before
