@@ -6,6 +6,7 @@ cannot be reached, what is left there is said in an Event, and the resource goes
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import datetime
 
@@ -14,8 +15,8 @@ import asyncpg
 from agentmemory_engine import administration, schema
 from agentmemory_operator import events
 from agentmemory_operator.connections import postgres_admin, redis_admin
-from agentmemory_operator.errors import Blocked, OperatorFault
-from agentmemory_operator.kube import AGENT_MEMORY
+from agentmemory_operator.errors import Blocked, OperatorFault, Waiting
+from agentmemory_operator.kube import AGENT_MEMORY, KubeError
 from agentmemory_operator.logins import other
 from agentmemory_operator.names import GROUP
 from agentmemory_operator.providers.postgres.external import External as ExternalPostgres
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 FINALIZER = f"{GROUP}/external-stores"
 PATIENCE = 300.0
 """Seconds for which stores that do not answer are tried again."""
+_LONGEST = 120.0
+"""Seconds for erasing in one store at one go: whatever answers there, other memories get their turn. What was erased
+stays erased, and the next go comes further."""
 
 
 def wanted(memory: AgentMemory) -> bool:
@@ -61,9 +65,12 @@ async def _erase(work: Work) -> list[OperatorFault]:
         if external is None:
             continue
         try:
-            await step(work)
+            async with asyncio.timeout(_LONGEST):
+                await step(work)
         except OperatorFault as fault:
             left.append(fault)
+        except TimeoutError:
+            left.append(Waiting("Unreachable", f"Erasing took longer than {_LONGEST:g} s."))
     return left
 
 
@@ -103,13 +110,17 @@ async def _tell(work: Work, left: list[OperatorFault]) -> None:
         f"roles of that name in Postgres, keys {work.settings.keys.prefix}* and users of that name in Redis."
     )
     raw = work.memory.raw
-    await events.tell(
-        work.kube,
-        events.compose(
-            raw, reason="DataLeft", action="Delete", note=note, kind="Warning", instance=work.config.pod,
-            now=work.clock(), name=events.name_once(raw, "DataLeft"),
-        ),
+    # A namespace that is going away takes no Events, and a quota may forbid them: the log says it in any case.
+    logger.warning("%s/%s: %s", work.memory.namespace, work.memory.name, note)
+    event = events.compose(
+        raw, reason="DataLeft", action="Delete", note=note, kind="Warning", instance=work.config.pod,
+        now=work.clock(), name=events.name_once(raw, "DataLeft"),
     )  # fmt: skip
+    try:
+        await events.tell(work.kube, event)
+    except KubeError as error:
+        if error.passing:
+            raise
 
 
 async def _set(work: Work, held: bool) -> None:

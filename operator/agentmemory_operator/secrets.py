@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from secrets import token_urlsafe
 
 from agentmemory_engine.redis import Credentials
@@ -52,7 +53,20 @@ async def read_external(work: Work, name: str, *, username: str | None = None) -
             "password, and ca.crt where the store's certificate is signed by an authority of your own."
         )  # fmt: skip
     data = secret_data(live)
-    return _login(name, {"username": username or ""} | data), data.get("ca.crt") or None
+    ca = data.get("ca.crt") or None
+    if ca is not None:
+        _check_authority(name, ca)
+    return _login(name, {"username": username or ""} | data), ca
+
+
+def _check_authority(name: str, ca: str) -> None:
+    """Raises Blocked for what nobody could trust: the sidecars are given it as it is."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=ca)
+    except (OSError, TypeError, ValueError):
+        raise Blocked(
+            "SecretInvalid", f"ca.crt in Secret {name} is not certificates in PEM, with nothing but ASCII around them."
+        ) from None
 
 
 def _login(name: str, data: dict[str, str]) -> Credentials:
@@ -61,6 +75,9 @@ def _login(name: str, data: dict[str, str]) -> Credentials:
     missing = [key for key, value in values.items() if not value]
     if missing:
         raise Blocked("SecretIncomplete", f"Secret {name} lacks {' and '.join(missing)}.")
+    # They are sent to whatever the resource names, which may speak another protocol, line by line.
+    if wrong := [key for key, value in values.items() if not value.isprintable()]:
+        raise Blocked("SecretInvalid", f"In Secret {name}, {' and '.join(wrong)} has characters that no login has.")
     return Credentials(values["username"], values["password"])
 
 

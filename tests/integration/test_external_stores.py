@@ -3,6 +3,7 @@ recovers once mended; and what deletionPolicy Delete leaves in them, which is no
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable
 from itertools import count
@@ -12,10 +13,11 @@ from typing import Any
 import pytest
 
 from agentmemory.local.stores import LocalStores
+from agentmemory_engine import administration
 from agentmemory_engine.keys import Keys
-from agentmemory_operator import conditions
+from agentmemory_operator import conditions, finalize
 from agentmemory_operator.finalize import FINALIZER, PATIENCE
-from agentmemory_operator.kube import AGENT_MEMORY, SECRET
+from agentmemory_operator.kube import AGENT_MEMORY, SECRET, KubeError
 from agentmemory_operator.objects import encode_secret
 from support.certificates import Authority
 from support.memories import admin_postgres, admin_redis
@@ -85,6 +87,9 @@ OTHER = Authority("another").pem
         (change_secret("postgres", password="wrong"), conditions.POSTGRES, "LoginRefused", "correct the password"),
         (change_secret("redis", ca_crt=OTHER), conditions.REDIS, "CertificateRefused", "ca.crt"),
         (change_secret("postgres", ca_crt=OTHER), conditions.POSTGRES, "CertificateRefused", "ca.crt"),
+        (change_secret("redis", ca_crt="none"), conditions.REDIS, "SecretInvalid", "ca.crt in Secret redis"),
+        (change_secret("postgres", ca_crt=f"# für uns\n{OTHER}"), conditions.POSTGRES, "SecretInvalid", "ASCII"),
+        (change_secret("redis", username="a\r\nflush_all"), conditions.REDIS, "SecretInvalid", "username"),
         (change_spec("redis", tls=False), conditions.REDIS, "TLSRequired", "set spec.redis.external.tls to true"),
         (change_spec("redis", host="redis.invalid"), conditions.REDIS, "Unreachable", "redis.invalid:"),
         (change_spec("postgres", host="postgres.invalid"), conditions.POSTGRES, "Unreachable", "postgres.invalid:"),
@@ -186,6 +191,38 @@ async def test_a_deletion_does_not_wait_for_a_secret_that_is_gone(operated: Oper
         one for (kind, _, _), one in operated.kube.objects.items() if kind == "Event" and one["reason"] == "DataLeft"
     ]
     assert Keys(*operated.key).schema in left[0]["note"]
+
+
+async def test_a_deletion_does_not_hang_on_an_event_that_may_not_be_made(operated: Operated) -> None:
+    operated.edit(deletionPolicy="Delete")
+    await operated.settle()
+    for name in ("redis", "postgres"):
+        lose_secret(name)(operated)
+    delete(operated)
+
+    def forbid(verb: str, kind: str) -> None:
+        if kind == "Event":
+            raise KubeError(403, "Forbidden", "exceeded quota: few, requested: count/events.events.k8s.io=1")
+
+    operated.kube.before = forbid
+    assert await operated.controller.reconcile_once(operated.key) is None
+
+
+async def test_a_store_that_never_ends_its_answer_holds_nobody_up(
+    operated: Operated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def erase(*_: object) -> int:
+        await asyncio.Event().wait()
+        return 0
+
+    operated.edit(deletionPolicy="Delete")
+    await operated.settle()
+    monkeypatch.setattr(finalize, "_LONGEST", 0.1)
+    monkeypatch.setattr(administration, "erase", erase)
+    delete(operated)
+    async with asyncio.timeout(30):
+        assert await operated.controller.reconcile_once(operated.key) is not None
+    assert operated.body["metadata"]["finalizers"] == [FINALIZER]
 
 
 async def test_a_deletion_waits_a_while_for_stores_that_are_away(operated: Operated, pair: tuple[Front, Front]) -> None:
