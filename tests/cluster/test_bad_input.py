@@ -11,7 +11,7 @@ import pytest
 
 from agentmemory_engine.keys import Keys
 from support.cluster import apply, get, memory_manifest, pods, wait_condition, wait_for, wait_ready
-from support.edits import edit, owners, patch, secret_of
+from support.edits import edit, nudge, owners, patch, secret_of
 from support.external_stores import ExternalStores, start_stores
 from support.kubectl import kubectl, kubectl_json
 
@@ -165,6 +165,7 @@ def test_secrets_that_are_lost_are_made_anew(namespace: str, memory: str) -> Non
     before = {name: secret_of(namespace, f"research-{name}") for name in lost}
     identity = _identity(namespace, before["postgres-admin"]["password"])
     kubectl("delete", "secret", *(f"research-{name}" for name in lost), "--namespace", namespace)
+    nudge(namespace)
     wait_for("new ones", lambda: all(get("secret", namespace, f"research-{name}") for name in lost))
     wait_for("it to be ready with them", lambda: _answers(namespace, identity), 180.0)
     wait_ready(namespace)
@@ -196,12 +197,14 @@ def test_stores_of_another_memory(namespace: str, stores: ExternalStores) -> Non
     wait_ready(namespace)
     keys = Keys(namespace, "research")
     stores.sql(f"UPDATE {keys.schema}.identity SET namespace = 'elsewhere'")
+    nudge(namespace)
     said(namespace, "SchemaReady", "IdentityMismatch", "belongs to another AgentMemory")
     stores.sql(f"UPDATE {keys.schema}.identity SET namespace = '{namespace}'")
     wait_ready(namespace)
     ours = stores.redis("GET", keys.identity)
     stores.redis("SET", keys.identity, "00000000-0000-4000-8000-000000000000")
-    said(namespace, "RedisReady", "IdentityMismatch", "belongs to another AgentMemory")
+    nudge(namespace)
+    said(namespace, "RedisReady", "IdentityMismatch", "the memory of another AgentMemory")
     stores.redis("SET", keys.identity, ours)
     wait_ready(namespace)
     kubectl("delete", "agentmemory", "research", "--namespace", namespace)

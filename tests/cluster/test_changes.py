@@ -46,7 +46,6 @@ def test_what_was_changed_by_hand_is_mended_unless_paused(namespace: str, memory
     before = {kind: declared(namespace, kind) for kind in DRIFT}
     for kind, change in DRIFT.items():
         patch(namespace, kind, REDIS, change)
-        assert declared(namespace, kind) != before[kind], f"{change} changes nothing"
     wait_for("all to be as before", lambda: {kind: declared(namespace, kind) for kind in DRIFT} == before)
     for kind in ("networkpolicy", "service"):
         kubectl("delete", kind, REDIS, "--namespace", namespace)

@@ -11,7 +11,7 @@ import pytest
 
 from support.certificates import Authority
 from support.cluster import Agent, apply, get, status_of, verify, wait_condition, wait_ready
-from support.edits import edit, patch
+from support.edits import edit, nudge, patch
 from support.external_stores import (
     ADMIN,
     LAX,
@@ -214,6 +214,7 @@ def test_a_secret_that_changes_later_is_followed(namespace: str, stores: Externa
     apply(stores.memory("followed"))
     wait_ready(namespace, "followed")
     stores.sql(f"ALTER ROLE {STEWARD} PASSWORD 'another'")
+    nudge(namespace, "followed")
     wait_condition(namespace, "PostgresReady", status="False", reason="LoginRefused", name="followed")
     assert status_of(namespace, "followed")["consolidation"]["pending"] == 0
     patch(namespace, "secret", POSTGRES_LOGIN, {"stringData": {"password": "another\n"}})

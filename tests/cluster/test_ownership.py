@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from agentmemory_engine.keys import Keys
 from support.cluster import (
-    SYSTEM,
     Agent,
     apply,
     get,
     memory_manifest,
     pods,
+    settled,
     status_of,
     verify,
     wait_for,
     wait_ready,
 )
-from support.edits import edit, events_of, owners, secret_of
+from support.edits import edit, events_of, no_operator, owners, secret_of
 from support.external_stores import ExternalStores, start_stores
 from support.kubectl import kubectl, kubectl_json
 
@@ -101,8 +99,20 @@ def test_the_policy_can_change_and_under_delete_all_goes(namespace: str, memory:
     edit(namespace, deletionPolicy="Delete")
     wait_for("all to go with it again", lambda: owned_by(namespace) == expected)
     assert uids(namespace) == before, "no store started anew for that"
+    kubectl("delete", "agentmemory", "research", "--namespace", namespace)
+    # At once: what is on its way out is not taken for what was just made, whichever of it is gone already.
+    apply(memory_manifest(namespace, deletionPolicy="Delete"))
+    settled(namespace)
+    wait_for("all to be there, and go with the new one", lambda: owned_by(namespace) == expected)
+    uid = (get("agentmemory", namespace, "research") or {})["metadata"]["uid"]
+    assert all(uid == owner["uid"] for owner in _owning_memories(namespace))
     delete(namespace)
     wait_for("everything to be gone", lambda: not made_for(namespace))
+
+
+def _owning_memories(namespace: str) -> list[dict[str, Any]]:
+    owning = [owner for one in made_for(namespace).values() for owner in one["metadata"].get("ownerReferences", [])]
+    return [owner for owner in owning if owner["kind"] == "AgentMemory"]
 
 
 def left_in_stores(stores: ExternalStores, name: str) -> dict[str, list[str]]:
@@ -137,19 +147,6 @@ def test_delete_leaves_nothing_in_stores_of_the_users_own(namespace: str) -> Non
     assert left_in_stores(stores, "orphaned") == before["orphaned"]
     said = wait_for("an Event about it", lambda: events_of(namespace, "orphaned").get("DataLeft"))
     assert Keys(namespace, "orphaned").schema in said
-
-
-@contextmanager
-def no_operator() -> Iterator[None]:
-    """While it runs, nobody reconciles."""
-    deployment = f"--namespace={SYSTEM}", "deployment/agentmemory-operator"
-    kubectl("scale", *deployment, "--replicas=0")
-    wait_for("the operator to be gone", lambda: not pods(SYSTEM, "app.kubernetes.io/component=operator"))
-    try:
-        yield
-    finally:
-        kubectl("scale", *deployment, "--replicas=2")
-        kubectl("rollout", "status", *deployment, "--timeout=120s")
 
 
 @pytest.mark.disruptive
