@@ -11,7 +11,6 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -292,12 +291,6 @@ class Agent:
     def woke(self) -> list[int]:
         """At which number each of its pods went on."""
         return [int(line.split()[1]) for line in list(self._lines) if line.startswith("woke ")]
-
-    def acknowledged_between(self, start: datetime, end: datetime) -> int:
-        """How many turns its present pod was acknowledged between two points in time, by the clock of the node."""
-        said = kubectl("logs", "--timestamps", "--namespace", self.namespace, self.pod(), "--container", "agent")
-        lines = (line.split(maxsplit=2) for line in said.splitlines())
-        return sum(start < datetime.fromisoformat(when) < end for when, what, *_ in lines if what == "ack")
 
     def wait_for_more(self, count: int = 3, seconds: float = 180.0) -> None:
         """Until so many more turns are acknowledged."""
