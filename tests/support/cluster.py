@@ -57,7 +57,9 @@ def install_chart(*options: str) -> None:
 def _restarting() -> list[str]:
     """Images of the same tag are other ones after a build: pods with another annotation are made anew."""
     mark = os.urandom(4).hex()
-    return [part for name in ("operator", "injector") for part in ("--set", f"{name}.podAnnotations.test-run={mark}")]
+    # As a string: eight digits without a letter would be a number.
+    options = (("--set-string", f"{name}.podAnnotations.test-run={mark}") for name in ("operator", "injector"))
+    return [part for option in options for part in option]
 
 
 def helm(*args: str, program: str = "helm") -> str:
