@@ -24,6 +24,7 @@ READINESS_INTERVAL = 0.01  # seconds
 LEFTOVER_PATIENCE = 30.0  # seconds
 LARGEST_LOG = 8 * 1024 * 1024  # bytes
 TAIL = 2000  # bytes
+_STILL = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +124,8 @@ class Server(ABC):
         Raises:
             NotRunning: there is nothing to pause.
         """
-        main = psutil.Process(self.pid)
-        main.suspend()  # first, so that no child is added to those listed next
-        for child in _family(self.pid)[1:]:
-            with suppress(psutil.NoSuchProcess):
-                child.suspend()
+        _freeze([psutil.Process(self.pid)])  # first, so that no child is added to those listed next
+        _freeze(_family(self.pid)[1:])
 
     def resume(self) -> None:
         """Undo `pause`; no effect on a server that is not paused.
@@ -261,3 +259,14 @@ def _is_alive(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
+
+
+def _freeze(members: list[psutil.Process]) -> None:
+    """Suspend all of them, and wait until they stand still: the signal alone only asks for it."""
+    for member in members:
+        with suppress(psutil.NoSuchProcess):
+            member.suspend()
+    for member in members:
+        with suppress(psutil.NoSuchProcess):
+            while member.status() not in _STILL:
+                time.sleep(0.001)
