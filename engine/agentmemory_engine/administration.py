@@ -39,6 +39,12 @@ def open_client(address: RedisAddress, login: Credentials | None = None) -> Any:
     return Redis(host=url.hostname or "", port=url.port or 6379, **options)
 
 
+async def read_identity(client: Any, keys: Keys) -> str | None:
+    """The id in the identity record; None where there is none yet. Raises redis.exceptions.RedisError."""
+    found = await client.get(keys.identity)
+    return None if found is None else str(found)
+
+
 async def set_login(client: Any, keys: Keys, login: Credentials) -> None:
     """Make a login that has this password and no right but to its memory's keys, or make it so again.
 

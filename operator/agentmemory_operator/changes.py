@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from agentmemory_operator.errors import Refused
-from agentmemory_operator.spec import AgentMemory, Spec
+from agentmemory_operator.spec import (
+    AgentMemory,
+    ExternalPostgres,
+    ExternalRedis,
+    ManagedPostgres,
+    ManagedRedis,
+    PostgresSpec,
+    RedisSpec,
+    Spec,
+)
+
+Store = Literal["redis", "postgres"]
+STORES: tuple[Store, ...] = ("redis", "postgres")
 
 _WHY = {
     "mode": "what one mode has stored is not where another looks for it",
@@ -31,6 +46,15 @@ def facts_of(memory: AgentMemory) -> dict[str, Any]:
     }
 
 
+def places_of(memory: AgentMemory) -> dict[str, Any]:
+    """Where the stores of the user's own are, as status.applied.external keeps it; None where a store is managed."""
+    spec = memory.spec
+    return {
+        "redis": msgspec.to_builtins(spec.redis.external) if spec.redis.external else None,
+        "postgres": msgspec.to_builtins(spec.postgres.external) if spec.postgres.external else None,
+    }
+
+
 def find_unserved(spec: Spec) -> Refused | None:
     """What the resource can say and this version does not do yet: its sidecars would refuse to start."""
     if spec.mode != "Hybrid":
@@ -42,14 +66,19 @@ def find_unserved(spec: Spec) -> Refused | None:
     return None
 
 
+def applied_to(memory: AgentMemory) -> Mapping[str, Any]:
+    """What status.applied holds; empty before anything was applied."""
+    return (memory.raw.get("status") or {}).get("applied") or {}
+
+
 def is_applied(memory: AgentMemory) -> bool:
     """Whether there is something running that has to be left alone."""
-    return bool((memory.raw.get("status") or {}).get("applied"))
+    return bool(applied_to(memory))
 
 
 def refusals(memory: AgentMemory) -> list[Refused]:
     """The members that are other than they were applied, and cannot be."""
-    applied: Mapping[str, Any] = (memory.raw.get("status") or {}).get("applied") or {}
+    applied = applied_to(memory)
     found = []
     for member, value in facts_of(memory).items():
         before = applied.get(member)
@@ -62,3 +91,34 @@ def refusals(memory: AgentMemory) -> list[Refused]:
                 )
             )
     return found
+
+
+def moved_stores(memory: AgentMemory) -> list[Store]:
+    """The external stores whose address is another one than it was applied: each has to hold the memory already."""
+    before = applied_to(memory).get("external") or {}
+    now = places_of(memory)
+    return [
+        store for store in STORES if before.get(store) and now[store] and _place(before[store]) != _place(now[store])
+    ]
+
+
+def _place(external: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(external.get(member) for member in ("host", "port", "database"))
+
+
+def with_applied_stores(memory: AgentMemory) -> AgentMemory:
+    """The memory with the stores that it was applied with, whatever its spec asks for by now."""
+    applied = applied_to(memory)
+    external = applied.get("external") or {}
+    spec = memory.spec
+    redis = RedisSpec(managed=spec.redis.managed or ManagedRedis()) if applied.get("redis") == "Managed" else spec.redis
+    if external.get("redis"):
+        redis = RedisSpec(external=msgspec.convert(external["redis"], ExternalRedis))
+    postgres = spec.postgres
+    if applied.get("postgres") == "Managed":
+        postgres = PostgresSpec(managed=postgres.managed or ManagedPostgres(), pooler=postgres.pooler)
+    if external.get("postgres"):
+        postgres = PostgresSpec(
+            external=msgspec.convert(external["postgres"], ExternalPostgres), pooler=postgres.pooler
+        )
+    return replace(memory, spec=replace(spec, redis=redis, postgres=postgres))

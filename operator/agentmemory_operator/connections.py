@@ -91,21 +91,25 @@ async def _speaks_plainly(access: Access) -> bool:
     try:
         async with asyncio.timeout(_TIMEOUT):
             reader, writer = await asyncio.open_connection(access.address.host, access.address.port)
-            writer.write(b"PING\r\n")
-            answer = await reader.read(1)
-            writer.close()
+            try:
+                writer.write(b"PING\r\n")
+                answer = await reader.read(1)
+            finally:
+                writer.close()
     except (OSError, TimeoutError):
         return False
     return answer in (b"+", b"-")
 
 
 @asynccontextmanager
-async def postgres_admin(access: Access, database: str | None = None) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A connection of the administrator. Raises Waiting and Blocked."""
+async def postgres_admin(
+    access: Access, database: str | None = None, *, patience: float = 60.0
+) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection of the administrator, with so many seconds for each statement. Raises Waiting and Blocked."""
     dsn = dsn_of(access.address, access.ssl_mode, database)
     try:
         connection = await asyncpg.connect(
-            dsn, user=access.admin.username, password=access.admin.password, timeout=_TIMEOUT, command_timeout=60.0,
+            dsn, user=access.admin.username, password=access.admin.password, timeout=_TIMEOUT, command_timeout=patience,
             ssl=context_for(dsn, lambda: access.ca), server_settings={"application_name": "agentmemory-operator"},
         )  # fmt: skip
     except (asyncpg.PostgresError, OSError, TimeoutError) as error:
@@ -171,12 +175,14 @@ async def served_certificate(access: Access, *, preamble: bytes = b"") -> str | 
     try:
         async with asyncio.timeout(_TIMEOUT):
             reader, writer = await asyncio.open_connection(access.address.host, access.address.port)
-            if preamble:
-                writer.write(preamble)
-                await reader.readexactly(1)
-            await writer.start_tls(context, server_hostname=access.address.host)
-            shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            writer.close()
+            try:
+                if preamble:
+                    writer.write(preamble)
+                    await reader.readexactly(1)
+                await writer.start_tls(context, server_hostname=access.address.host)
+                shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            finally:
+                writer.close()
     except (OSError, TimeoutError, EOFError):
         return None
     return ssl.DER_cert_to_PEM_cert(shown) if shown else None

@@ -16,7 +16,7 @@ from agentmemory_operator.errors import InvalidSpec, Waiting
 from agentmemory_operator.kube import AGENT_MEMORY, Kube, KubeError, Object
 from agentmemory_operator.metrics import Metrics
 from agentmemory_operator.reconcile import reconcile
-from agentmemory_operator.spec import AgentMemory, read
+from agentmemory_operator.spec import read
 from agentmemory_operator.work import Memo, Work, stamp
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ _SLOW = 3.0
 _GAP = 0.5
 """Seconds between two looks at the same memory at least: events come in bursts."""
 _FIRST_PAUSE = 2.0
+_BLIND = 3
+"""Failures in a row after which the figures of before are no longer shown: no alert is to rest on them."""
 _JITTER = 0.1
 
 
@@ -127,6 +129,8 @@ class Controller:
             pause = await self.reconcile_once(key)
         except KubeError as error:
             result, pause = "retried", self._backoff(key)
+            if self._failures[key] >= _BLIND:
+                self._metrics.forget(*key)
             logger.warning("%s/%s: %s; trying again in %.0f s", *key, error, pause)
         except Waiting as fault:
             result, pause = "retried", _FIRST_PAUSE
@@ -146,7 +150,7 @@ class Controller:
     async def reconcile_once(self, key: Key) -> float | None:
         """Look at one memory; answer the seconds until the next look, None when it is gone.
 
-        Raises KubeError and Waiting.
+        Raises KubeError and Waiting, and whatever a step raised that none should.
         """
         body = await self._kube.get(AGENT_MEMORY, *key)
         if body is None:
@@ -162,20 +166,25 @@ class Controller:
             return None if done else self._backoff(key)
         await finalize.keep_finalizer(work)
         blocked = await self._reconcile(work)
-        await self._write(memory, status.compose(work), list(work.found.values()))
+        await self._write(work)
         self._metrics.observed(work)
+        if work.defect is not None:
+            raise work.defect
         if not blocked:
             self._failures.pop(key, None)
         usual = self._backoff(key) if blocked else self._config.resync * (1 + random.uniform(-_JITTER, _JITTER))
         return usual if work.again is None else min(usual, work.again)
 
-    async def _write(self, memory: AgentMemory, patch: Object, found: list[Condition]) -> None:
+    async def _write(self, work: Work) -> None:
         """The status, where it is another one; Events, for what changed."""
+        memory, patch = work.memory, status.compose(work)
         old = memory.raw.get("status") or {}
         if not status.differs(old, patch):
             return
-        await self._kube.patch(AGENT_MEMORY, memory.namespace, memory.name, {"status": patch}, "status")
-        changed = conditions.transitions(old.get("conditions", []), found)
+        # Of the very version that was looked at: another of this name may stand there by now.
+        body = {"metadata": {"resourceVersion": work.version}, "status": patch}
+        await self._kube.patch(AGENT_MEMORY, memory.namespace, memory.name, body, "status")
+        changed = conditions.transitions(old.get("conditions", []), work.found.values())
         for one in changed:
             logger.info("%s/%s: %s is %s, %s: %s", memory.namespace, memory.name, one.type, one.status, one.reason,
                         one.message)  # fmt: skip

@@ -44,7 +44,13 @@ def retired(data: Mapping[str, str]) -> dict[str, str]:
 
 def all_of(data: Mapping[str, str]) -> list[Logins]:
     """The logins that the stores have to take: the current one, the next, and the former until it is dropped."""
-    found = [current(data), upcoming(data), _read(data, "retired-") if data.get("retired-at") else None]
+    retired = [_read(data, "retired-")] if data.get("retired-at") else []
+    return lasting(data) + retired
+
+
+def lasting(data: Mapping[str, str]) -> list[Logins]:
+    """The logins that stay when the former one is dropped: the current one and the next."""
+    found = [current(data), upcoming(data)]
     return [one for one in found if one is not None]
 
 
@@ -84,6 +90,16 @@ def remaining(data: Mapping[str, str], now: datetime, grace: float) -> float | N
 def forget(data: Mapping[str, str]) -> Changes:
     """What to write once the former login is dropped."""
     return {key: None for key in data if key.startswith("retired-")}
+
+
+def usernames(data: Mapping[str, str]) -> set[str]:
+    """All that the Secret names, in whatever part."""
+    return {value for key, value in data.items() if key.endswith("-username")}
+
+
+def pair(schema: str) -> set[str]:
+    """The two usernames that a memory can have."""
+    return {f"{schema}_1", f"{schema}_2"}
 
 
 def other(username: str) -> str:

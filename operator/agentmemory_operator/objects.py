@@ -136,9 +136,12 @@ class Objects:
         return live
 
     async def change_secret(
-        self, live: Object, data: Mapping[str, str | None], annotations: Mapping[str, str] | None = None
+        self, live: Object, data: Mapping[str, str | None], annotations: Mapping[str, str | None] | None = None
     ) -> Object:
-        """Set members (None removes one) of the very version that was read. Raises Waiting when it is another now."""
+        """Set members and annotations (None removes one) of the very version that was read.
+
+        Raises Waiting when it is another now.
+        """
         metadata = live["metadata"]
         encoded = {key: None if value is None else _encoded(value) for key, value in data.items()}
         body = {

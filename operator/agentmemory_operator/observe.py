@@ -18,6 +18,7 @@ from agentmemory_operator.logins import Logins, current
 from agentmemory_operator.resources.common import ssl_mode
 from agentmemory_operator.work import Work, stamp
 
+_DOUBT_EVERY = 60.0
 _SOON = 15.0
 """Seconds until the next look while entries are pending."""
 
@@ -86,12 +87,21 @@ def _judge_logins(work: Work, reasons: dict[str, str]) -> None:
     if not {"redis", "postgres"} <= work.serving:
         work.say(conditions.CREDENTIALS, "Unknown", "WaitingForStores", "The stores are not ready.")
     elif refused:
-        work.memo.redis_logins = work.memo.postgres_logins = ()
+        _doubt_logins(work)
         part, reason = next(iter(refused.items()))
         work.say(conditions.CREDENTIALS, "False", "LoginNotAccepted", f"{part}, asked as a sidecar: {reason}")
         work.soon(5.0)
     else:
         work.say(conditions.CREDENTIALS, "True", "Accepted", "Both stores take the sidecars' logins.")
+
+
+def _doubt_logins(work: Work) -> None:
+    """Have the logins set again at the next look, for they may have been changed by hand: now and then, since a store
+    in trouble of another kind gives no better answer for it."""
+    now, last = work.clock(), work.memo.doubted_at
+    if last is None or (now - last).total_seconds() >= _DOUBT_EVERY:
+        work.memo.doubted_at = now
+        work.memo.redis_logins = work.memo.postgres_logins = ()
 
 
 def _judge_lag(work: Work, status: Status, reasons: dict[str, str]) -> None:

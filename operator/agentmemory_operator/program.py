@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 import kopf
@@ -16,7 +16,7 @@ from agentmemory_operator import strays, webhook
 from agentmemory_operator.config import Config, load_config
 from agentmemory_operator.controller import Controller
 from agentmemory_operator.handlers import make_registry, make_settings
-from agentmemory_operator.kube import Kube, KubeClient
+from agentmemory_operator.kube import AGENT_MEMORY, Kube, KubeClient, KubeError
 from agentmemory_operator.kubeconfig import find_cluster
 from agentmemory_operator.leader import Leader
 from agentmemory_operator.metrics import Metrics
@@ -87,13 +87,25 @@ class Program:
             task.result()
 
     async def _watch(self, stop: asyncio.Event) -> None:
-        namespaces = self._config.watch_namespaces
+        """Have Kopf tell of changes until it is told to stop.
+
+        Kopf ends when it may not watch: with a namespace its rights go, too. All is looked at now and then without it,
+        so it is started again, where it may watch, rather than everything with it.
+        """
         # Else Kopf asks for the name of its user, and an image's user need not have one.
         identity: Any = self._config.pod
-        await kopf.operator(
-            registry=make_registry(self._controller.nudge), settings=make_settings(), standalone=True,
-            identity=identity, clusterwide=not namespaces, namespaces=namespaces, stop_flag=stop,
-        )  # fmt: skip
+        while not stop.is_set():
+            try:
+                namespaces = await find_watchable(self._kube, self._config.watch_namespaces)
+                await kopf.operator(
+                    registry=make_registry(self._controller.nudge), settings=make_settings(), standalone=True,
+                    identity=identity, clusterwide=not namespaces, namespaces=namespaces, stop_flag=stop,
+                )  # fmt: skip
+                return
+            except Exception as error:
+                logger.warning("changes are not watched, only looked for every %g s: %s: %s", self._config.resync,
+                               type(error).__name__, error)  # fmt: skip
+            await _unless(stop, asyncio.sleep(self._config.resync))
 
     def _sick(self) -> list[str]:
         if self._leads_since is None:
@@ -101,6 +113,27 @@ class Program:
         since = self._controller.last_listed or self._leads_since
         stale = time.monotonic() - since > _STALE * self._config.resync
         return ["AgentMemories have not been listed for too long"] if stale else []
+
+
+async def find_watchable(kube: Kube, namespaces: Sequence[str]) -> list[str]:
+    """Those of these namespaces that may be watched now; none for none.
+
+    Raises KubeError when it is none of some, or the API server does not answer.
+    """
+    found = []
+    refused: KubeError | None = None
+    for namespace in namespaces:
+        try:
+            await kube.list(AGENT_MEMORY, namespace)
+            found.append(namespace)
+        except KubeError as error:
+            if error.passing:
+                raise
+            refused = error
+            logger.warning("%s cannot be watched: %s", namespace, error)
+    if refused is not None and not found:
+        raise refused
+    return found
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

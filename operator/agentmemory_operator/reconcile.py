@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agentmemory_operator import conditions
-from agentmemory_operator.changes import find_unserved, is_applied, refusals
+from agentmemory_operator.changes import find_unserved, is_applied, refusals, with_applied_stores
 from agentmemory_operator.conditions import Condition
 from agentmemory_operator.draining import tend_drain
 from agentmemory_operator.errors import Blocked, InvalidSpec, OperatorFault, Refused, Waiting
 from agentmemory_operator.kube import KubeError
+from agentmemory_operator.moves import find_refused_moves
 from agentmemory_operator.names import RECONCILE_ANNOTATION
 from agentmemory_operator.observe import observe
 from agentmemory_operator.pods import tend_sidecars
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 _SOONEST, _LATEST = 1.0, 15.0
 """Seconds until the next look at what is on its way: short while it starts, longer when it is long in coming."""
 _GROWTH = 1.25
+_HICCUPS = 3
+"""Looks in a row that the API server may cut short before the conditions say so: a webhook that fails for good, say."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,9 @@ async def tend_configuration(work: Work) -> None:
 
 STEPS = (
     Step(conditions.CREDENTIALS, tend_credentials),
-    Step(conditions.REDIS, tend_redis),
+    # Before Redis, whose identity record is held against the one in Postgres.
     Step(conditions.POSTGRES, tend_postgres),
+    Step(conditions.REDIS, tend_redis),
     Step(conditions.POSTGRES, tend_pooler),
     Step(conditions.CREDENTIALS, tend_configuration),
     Step(conditions.SCHEMA, tend_schema),
@@ -68,13 +72,28 @@ STEPS = (
 async def reconcile(work: Work) -> bool:
     """Run all steps, and leave in `work` what was found; whether something has to be mended by others first.
 
-    Raises KubeError when the API server does not answer: then nothing was found out.
+    Raises KubeError when the API server does not answer, or was disturbed for a moment: then nothing was found out.
     """
+    try:
+        blocked = await _reconcile(work)
+    except KubeError:
+        work.memo.hiccups += 1
+        raise
+    if not work.cut_short:
+        work.memo.hiccups = 0
+    return blocked
+
+
+async def _reconcile(work: Work) -> bool:
     paused = work.memory.annotations.get(RECONCILE_ANNOTATION) == "disabled"
     unserved = find_unserved(work.memory.spec)
     if unserved is not None and not is_applied(work.memory):
         return _refuse(work, unserved)
     work.refused += refusals(work.memory) or ([unserved] if unserved else [])
+    work.refused += await find_refused_moves(work)
+    if work.refused:
+        # What runs is what was applied: that is what there is to look at.
+        work.memory = with_applied_stores(work.memory)
     if paused or work.refused:
         with work.looking_only():
             for step in STEPS:
@@ -99,9 +118,16 @@ async def _take(work: Work, step: Step) -> None:
     except OperatorFault as fault:
         _record(work, step.kind, fault)
     except KubeError as error:
-        if error.passing:
+        if error.status == 0 or (error.passing and work.memo.hiccups < _HICCUPS):
             raise
-        _record(work, step.kind, Blocked("Forbidden", f"The API server refuses: {error}"))
+        work.cut_short = work.cut_short or error.passing
+        reason = "ApiServerFails" if error.passing else "Forbidden"
+        _record(work, step.kind, Blocked(reason, f"The API server refuses: {error}"))
+    except Exception as error:
+        # Its text may hold anything, a password too: the log of the operator is where it belongs.
+        work.defect = work.defect or error
+        said = f"The operator failed ({type(error).__name__}); its log says where. Please report it."
+        _record(work, step.kind, Blocked("InternalError", said))
 
 
 def _record(work: Work, kind: str, fault: OperatorFault) -> None:

@@ -18,6 +18,7 @@ async def tend_credentials(work: Work) -> None:
     """Read the logins, and begin a rotation that is asked for. Raises OperatorFault."""
     live = await ensure_credentials(work)
     data = secret_data(live)
+    work.logins_since = live["metadata"].get("creationTimestamp", "")
     wanted = work.memory.annotations.get(ROTATE_ANNOTATION, "")
     changes = logins.begin(data, wanted, {store: new_password() for store in logins.STORES})
     if changes and not work.frozen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agentmemory_operator import conditions
-from agentmemory_operator.changes import facts_of
+from agentmemory_operator.changes import facts_of, places_of
 from agentmemory_operator.work import Work, stamp
 
 _UNSEEN: dict[str, Any] = {
@@ -33,8 +33,15 @@ def compose(work: Work) -> dict[str, Any]:
         if value:
             patch[member] = value
     if not work.refused:
-        patch["applied"] = facts_of(work.memory)
+        patch["applied"] = _applied(work)
     return patch
+
+
+def _applied(work: Work) -> dict[str, Any]:
+    """Against which later changes are checked. A store that never served holds nothing yet, and may still move."""
+    places = {store: place for store, place in places_of(work.memory).items() if place and store in work.serving}
+    identity = {"identity": work.identity} if work.identity else {}
+    return facts_of(work.memory) | ({"external": places} if places else {}) | identity
 
 
 def differs(old: dict[str, Any], patch: dict[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -13,6 +14,7 @@ from agentmemory_engine import administration, preflight, schema
 from agentmemory_engine.errors import ForeignStore, SchemaMismatch
 from agentmemory_engine.redis import Credentials
 from agentmemory_operator import certificates, conditions, logins
+from agentmemory_operator.changes import applied_to
 from agentmemory_operator.connections import POSTGRES_PREAMBLE, postgres_admin, redis_admin, served_certificate
 from agentmemory_operator.errors import Blocked, Waiting
 from agentmemory_operator.kube import POD, SECRET
@@ -23,6 +25,8 @@ from agentmemory_operator.providers.managed import restart_pod
 from agentmemory_operator.work import Access, Work, stamp
 
 _RELOAD_PAUSE = 10.0
+_MIGRATION = 600.0
+"""Seconds for one statement of a migration."""
 
 
 async def tend_redis(work: Work) -> None:
@@ -34,8 +38,9 @@ async def tend_redis(work: Work) -> None:
             await _keep_policy(client)
         facts = await preflight.examine_redis(client)
         _raise_first(preflight.problems_of(facts))
-        if not await _drop_retired(work, "redis", lambda name: administration.drop_login(client, name)):
-            await _set_redis_logins(work, client)
+        _check_identity(work, await administration.read_identity(client, work.settings.keys))
+        await _drop_retired(work, "redis", lambda name: administration.drop_login(client, name))
+        await _set_redis_logins(work, client)
         if access.certificate:
             await _reload(work, access, "redis", lambda: _reload_redis(client))
     work.status["redis"] = {
@@ -58,8 +63,11 @@ async def tend_postgres(work: Work) -> None:
         facts = await preflight.examine_postgres(admin, name)
         _raise_first(preflight.problems_of(facts))
         try:
-            if not await _drop_retired(work, "postgres", lambda login: schema.drop_login(admin, name, login)):
-                await _set_postgres_logins(work, admin)
+            await _drop_retired(work, "postgres", lambda login: schema.drop_login(admin, name, login))
+            await _set_postgres_logins(work, admin)
+            work.identity = await schema.read_identity(admin, work.settings)
+        except ForeignStore as error:
+            raise Blocked("IdentityMismatch", str(error)) from error
         except asyncpg.PostgresError as error:
             raise Blocked("PostgresRefused", f"Postgres refuses to make roles and schema: {error}") from error
         if access.certificate:
@@ -80,10 +88,11 @@ async def tend_schema(work: Work) -> None:
     """
     if "postgres" not in work.serving or work.postgres is None:
         raise Waiting("WaitingForPostgres", "Postgres is not ready.")
-    async with postgres_admin(work.postgres) as admin:
+    async with postgres_admin(work.postgres, patience=_MIGRATION) as admin:
         try:
             if not work.frozen:
                 await schema.migrate(admin, work.settings)
+            work.identity = await schema.read_identity(admin, work.settings)
             version, applied_at = await schema.applied_version(admin, work.settings.keys.schema)
         except ForeignStore as error:
             raise Blocked("IdentityMismatch", str(error)) from error
@@ -113,22 +122,36 @@ async def _keep_policy(client: Any) -> None:
 
 
 async def _set_redis_logins(work: Work, client: Any) -> None:
-    wanted = [one.redis for one in _logins(work)]
+    wanted = [one.redis for one in _logins(work, "redis")]
     run = (await client.info("server"))["run_id"]
     mark = (run, *(_digest(one) for one in wanted))
-    there = [await client.acl_getuser(one.username) is not None for one in wanted]
-    if work.frozen or (work.memo.redis_logins == mark and all(there)):
+    users = {str(name) for name in await client.acl_users()}
+    there = users & logins.pair(work.settings.keys.schema)
+    await _drop_unknown(work, there, lambda username: administration.drop_login(client, username))
+    if work.frozen or (work.memo.redis_logins == mark and {one.username for one in wanted} <= there):
         return
     for login in wanted:
         await administration.set_login(client, work.settings.keys, login)
     work.memo.redis_logins = mark
 
 
+async def _drop_unknown(work: Work, there: Iterable[str], drop: Callable[[str], Awaitable[None]]) -> None:
+    """Drop a login whose password nobody has: its Secret was lost and made anew, longer ago than the grace."""
+    if work.frozen or not work.logins_since:
+        return
+    age = (work.clock() - datetime.fromisoformat(work.logins_since)).total_seconds()
+    known = logins.usernames(work.logins)
+    if age > work.config.rotation_grace:
+        for username in set(there) - known:
+            await drop(username)
+
+
 async def _set_postgres_logins(work: Work, admin: asyncpg.Connection[Any]) -> None:
     name = work.settings.keys.schema
-    wanted = [one.postgres for one in _logins(work)]
+    wanted = [one.postgres for one in _logins(work, "postgres")]
     mark = tuple(_digest(one) for one in wanted)
     there = set(await schema.find_logins(admin, name))
+    await _drop_unknown(work, there, lambda username: schema.drop_login(admin, name, username))
     if work.frozen or (work.memo.postgres_logins == mark and {one.username for one in wanted} <= there):
         return
     for login in wanted:
@@ -136,25 +159,47 @@ async def _set_postgres_logins(work: Work, admin: asyncpg.Connection[Any]) -> No
     work.memo.postgres_logins = mark
 
 
-def _logins(work: Work) -> list[logins.Logins]:
-    return logins.all_of(work.logins) if work.logins else []
+def _logins(work: Work, store: str) -> list[logins.Logins]:
+    """The logins that this store has to take from now on."""
+    if not work.logins:
+        return []
+    return logins.lasting(work.logins) if store in work.dropped else logins.all_of(work.logins)
 
 
 def _digest(login: Credentials) -> str:
     return sha256(f"{login.username}:{login.password}".encode()).hexdigest()
 
 
-async def _drop_retired(work: Work, store: str, drop: Callable[[str], Awaitable[None]]) -> bool:
-    """Drop the former login, once the sidecars have had time to leave it; whether that was done now."""
+def _check_identity(work: Work, found: str | None) -> None:
+    """Raises Blocked for a Redis that holds another memory, before any login is made in it; Waiting while that cannot
+    be told."""
+    if found is None:
+        return
+    if "postgres" in work.serving and work.identity is None:
+        raise Blocked(
+            "IdentityMismatch", "Redis holds a memory of this name, and Postgres holds none. Restore Postgres from a "
+            f"backup; or, if what Redis holds may go, delete its keys {work.settings.keys.prefix}*."
+        )  # fmt: skip
+    known = work.identity or applied_to(work.memory).get("identity")
+    if known is None:
+        raise Waiting("WaitingForPostgres", "Whose memory Redis holds can be told once Postgres answers.")
+    if found != known:
+        raise Blocked(
+            "IdentityMismatch",
+            "Redis holds the memory of another AgentMemory under this name; give it its own Redis or name.",
+        )
+
+
+async def _drop_retired(work: Work, store: str, drop: Callable[[str], Awaitable[None]]) -> None:
+    """Drop the former login, once the sidecars have had time to leave it."""
     left = logins.remaining(work.logins, work.clock(), work.config.rotation_grace)
     if left is None or work.frozen:
-        return False
+        return
     if left > 0:
         work.soon(left + 1.0)
-        return False
+        return
     await drop(logins.retired(work.logins)[store])
     work.dropped.add(store)
-    return True
 
 
 async def _reload_redis(client: Any) -> None:

@@ -64,13 +64,24 @@ def excluded(config: Config) -> tuple[str, ...]:
 async def _find(kube: Kube, config: Config) -> list[Object]:
     pods: list[Object] = []
     for namespace in config.watch_namespaces or (None,):
-        asked = await kube.list(POD, namespace, labels=_ASKED)
+        asked = await _list_pods(kube, namespace, _ASKED)
         pods += [pod for pod in asked if lacks_sidecar(pod, by_namespace=False)]
     for namespace in await _asking_namespaces(kube, config):
-        inside = await kube.list(POD, namespace, labels=_UNLABELLED)
+        inside = await _list_pods(kube, namespace, _UNLABELLED)
         pods += [pod for pod in inside if lacks_sidecar(pod, by_namespace=True)]
     left_alone = excluded(config)
     return [pod for pod in pods if pod["metadata"]["namespace"] not in left_alone]
+
+
+async def _list_pods(kube: Kube, namespace: str | None, labels: str) -> list[Object]:
+    """Where the right is gone with its namespace, there are no pods, and the others are looked at all the same."""
+    try:
+        return await kube.list(POD, namespace, labels=labels)
+    except KubeError as error:
+        if error.passing or namespace is None:
+            raise
+        logger.warning("pods in %s cannot be looked at: %s", namespace, error)
+        return []
 
 
 async def _asking_namespaces(kube: Kube, config: Config) -> list[str]:

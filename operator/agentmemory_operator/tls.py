@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from agentmemory_operator import certificates
 from agentmemory_operator.certificates import Pair
 from agentmemory_operator.errors import Blocked, Waiting
-from agentmemory_operator.kube import SECRET, Object
+from agentmemory_operator.kube import CERTIFICATE, SECRET, Object
 from agentmemory_operator.names import ROTATE_CERTIFICATES_ANNOTATION, child
 from agentmemory_operator.objects import encode_secret, secret_data
 from agentmemory_operator.resources import issuer
@@ -16,6 +16,8 @@ from agentmemory_operator.resources.common import meta
 from agentmemory_operator.work import Work, stamp
 
 RENEW_LEAF = timedelta(days=30)
+ISSUED_ANNOTATION = "cert-manager.io/certificate-name"
+"""What cert-manager leaves on a Secret that it wrote."""
 RENEW_AUTHORITY = timedelta(days=365)
 
 
@@ -69,8 +71,13 @@ async def _from_ourselves(work: Work, part: str) -> dict[str, str]:
         _secret(work, f"{part}-tls", "kubernetes.io/tls", fresh(), {ROTATE_CERTIFICATES_ANNOTATION: wanted})
     )
     asked = wanted not in ("", _carried_out(live))
-    if (asked or not _is_good(secret_data(live), authority, hosts, now)) and not work.frozen:
-        marks = {ROTATE_CERTIFICATES_ANNOTATION: wanted} if asked else {}
+    issued = ISSUED_ANNOTATION in live["metadata"].get("annotations", {})
+    if (asked or issued or not _is_good(secret_data(live), authority, hosts, now)) and not work.frozen:
+        marks: dict[str, str | None] = {ROTATE_CERTIFICATES_ANNOTATION: wanted} if asked else {}
+        if issued:
+            # An issuer was named before: without this, cert-manager would go on writing here, too.
+            await work.objects.remove(CERTIFICATE, live["metadata"]["name"])
+            marks[ISSUED_ANNOTATION] = None
         live = await work.objects.change_secret(live, fresh(), marks)
         work.progress(f"a new certificate for {part}")
     if done := _carried_out(live):

@@ -13,6 +13,7 @@ from typing import Any
 from agentmemory_operator import certificates
 from agentmemory_operator.certificates import Pair
 from agentmemory_operator.config import Config
+from agentmemory_operator.errors import OperatorFault
 from agentmemory_operator.kube import SECRET, WEBHOOK_CONFIGURATION, Kube, KubeError, Object
 from agentmemory_operator.names import MANAGER
 from agentmemory_operator.objects import encode_secret, secret_data
@@ -29,13 +30,14 @@ async def run(kube: Kube, config: Config) -> None:
     while True:
         try:
             await keep(kube, config, clock=lambda: datetime.now(UTC))
-        except KubeError as error:
+        except (KubeError, OperatorFault) as error:
             logger.warning("the injector's certificate cannot be looked after: %s", error)
         await asyncio.sleep(EVERY)
 
 
 async def keep(kube: Kube, config: Config, *, clock: Callable[[], datetime]) -> None:
-    """Look once: renew what is due, and have the API server trust it. Raises KubeError.
+    """Look once: renew what is due, and have the API server trust it. Raises KubeError, and Blocked for a Secret that
+    holds no text.
 
     The authority is renewed with its own key, so a certificate of before and one of after are both trusted at every
     moment.

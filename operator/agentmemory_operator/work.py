@@ -45,6 +45,10 @@ class Memo:
     """Digests of the logins that were set in Postgres."""
     waits: int = 0
     """How many looks in a row found something on its way."""
+    hiccups: int = 0
+    """How many looks in a row the API server cut short, though it answers."""
+    doubted_at: datetime | None = None
+    """When the logins were last taken for not being set, since a store gave no good answer to them."""
 
 
 @dataclass
@@ -59,6 +63,8 @@ class Work:
     found: dict[str, Condition] = field(default_factory=dict)
     redis: Access | None = None
     postgres: Access | None = None
+    identity: str | None = None
+    """The id in the identity record of Postgres, as it was read now."""
     pooler: StoreAddress | None = None
     """Where sidecars reach Postgres, when not directly."""
     pooler_ca: str | None = None
@@ -68,6 +74,8 @@ class Work:
     sidecars: Sidecars | None = None
     logins: dict[str, str] = field(default_factory=dict)
     """What Secret <memory>-credentials holds."""
+    logins_since: str = ""
+    """When that Secret was made (RFC 3339); empty where it is not known."""
     status: dict[str, Any] = field(default_factory=dict)
     """Members of the status to write, apart from conditions."""
     serving: set[str] = field(default_factory=set)
@@ -76,6 +84,10 @@ class Work:
     """The stores in which the former login was dropped."""
     refused: list[Refused] = field(default_factory=list)
     """Changes that cannot be done."""
+    cut_short: bool = False
+    """Whether the API server answered a step with an error that may pass."""
+    defect: Exception | None = None
+    """What no step may raise, and one did: said in its condition, and raised once the status is written."""
     waiting: bool = False
     """Whether something is on its way."""
     blocked: bool = False
@@ -88,6 +100,8 @@ class Work:
     def __post_init__(self) -> None:
         self.objects = Objects(self.kube, self.memory.namespace, self.memory.name)
         self.frozen = False
+        self.version: str = self.memory.raw["metadata"].get("resourceVersion", "")
+        """The version of the resource that was read, or that was written since."""
         spec = self.memory.spec
         self.settings = Settings(
             namespace=self.memory.namespace,

@@ -17,12 +17,12 @@ from agentmemory_engine import administration
 from agentmemory_engine.keys import Keys
 from agentmemory_operator import conditions, finalize
 from agentmemory_operator.finalize import FINALIZER, PATIENCE
-from agentmemory_operator.kube import AGENT_MEMORY, SECRET, KubeError
+from agentmemory_operator.kube import AGENT_MEMORY, CONFIG_MAP, SECRET, KubeError
 from agentmemory_operator.objects import encode_secret
 from support.certificates import Authority
 from support.memories import admin_postgres, admin_redis
 from support.operators import NAMESPACE, Operated
-from support.tls_front import Front, fronts
+from support.tls_front import HOST, Front, fronts
 
 _number = count(1)
 Spoil = Callable[[Operated], None]
@@ -169,6 +169,106 @@ async def test_delete_leaves_nothing_in_stores_of_the_users_own(operated: Operat
     assert await what_is_left(operated, stores) == []
 
 
+async def test_delete_erases_where_the_memory_is_and_not_where_its_spec_points_by_now(
+    operated: Operated, stores: LocalStores
+) -> None:
+    operated.edit(deletionPolicy="Delete")
+    await operated.settle()
+    change_spec("redis", host="redis.invalid")(operated)
+    delete(operated)
+    assert await operated.controller.reconcile_once(operated.key) is None
+    assert await what_is_left(operated, stores) == []
+
+
+async def test_delete_erases_nothing_of_a_memory_that_it_never_served(operated: Operated, stores: LocalStores) -> None:
+    operated.edit(deletionPolicy="Delete")
+    await operated.settle()
+    before = await what_is_left(operated, stores)
+    operated.body["status"]["applied"]["identity"] = "00000000-0000-4000-8000-000000000000"
+    delete(operated)
+    assert await operated.controller.reconcile_once(operated.key) is None, "it does not wait for what will never be"
+    assert await what_is_left(operated, stores) == before
+    said = [one["note"] for (kind, _, _), one in operated.kube.objects.items() if kind == "Event"]
+    assert any("never served" in note for note in said)
+
+
+async def test_a_store_may_have_another_name_where_it_is_the_same(
+    operated: Operated, pair: tuple[Front, Front], authority: Authority
+) -> None:
+    await operated.settle()
+    for front in pair:
+        front.show(authority, "localhost")
+    for store in ("redis", "postgres"):
+        change_spec(store, host="localhost")(operated)
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "Settled")
+    assert operated.body["status"]["applied"]["external"]["redis"]["host"] == "localhost"
+    assert "localhost" in sidecars_file(operated)
+
+
+@pytest.mark.parametrize("store", ["redis", "postgres"])
+async def test_a_move_that_would_leave_the_memory_behind_is_refused(
+    operated: Operated, stores: LocalStores, store: str
+) -> None:
+    await operated.settle()
+    before = sidecars_file(operated)
+    change_spec(store, host=f"{store}.invalid")(operated)
+    await operated.settle()
+    assert operated.conditions[conditions.PROGRESSING] == ("False", f"{store.capitalize()}Moved")
+    assert f"{store}.invalid" in operated.message(conditions.PROGRESSING)
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared"), "what runs is looked at where it is"
+    assert sidecars_file(operated) == before
+    change_spec(store, host=HOST)(operated)
+    await operated.settle()
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "Settled")
+
+
+async def test_a_move_to_a_redis_of_another_memory_is_refused(operated: Operated, stores: LocalStores) -> None:
+    """Whatever answers there: the address is another one, so its record is looked at."""
+    await operated.settle()
+    identity = Keys(*operated.key).identity
+    operated.body["status"]["applied"]["external"]["redis"]["port"] = 1
+    async with admin_redis(stores) as client:
+        ours = await client.getdel(identity)
+        await operated.controller.reconcile_once(operated.key)
+        assert "holds none of this name" in operated.message(conditions.PROGRESSING)
+        assert await client.exists(identity) == 0, "nothing is written there"
+        await client.set(identity, "00000000-0000-4000-8000-000000000000")
+        await operated.controller.reconcile_once(operated.key)
+        assert "holds another one of this name" in operated.message(conditions.PROGRESSING)
+        await client.set(identity, ours)
+    await operated.settle()
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "Settled")
+
+
+async def test_an_address_that_never_answered_may_be_corrected(operated: Operated) -> None:
+    change_spec("redis", host="redis.invalid")(operated)
+    await operated.settle()
+    assert operated.conditions[conditions.REDIS] == ("False", "Unreachable")
+    change_spec("redis", host=HOST)(operated)
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+
+
+async def test_no_login_is_made_in_a_redis_of_another_memory(operated: Operated, stores: LocalStores) -> None:
+    keys = Keys(*operated.key)
+    async with admin_redis(stores) as client:
+        await client.set(keys.identity, "00000000-0000-4000-8000-000000000000")
+        await operated.settle()
+        assert operated.conditions[conditions.REDIS] == ("False", "IdentityMismatch")
+        assert not [name for name in await client.acl_users() if str(name).startswith(keys.schema)]
+        await client.delete(keys.identity)
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+
+
+def sidecars_file(operated: Operated) -> str:
+    """The configuration that the sidecars are given."""
+    config_map = operated.kube.objects[CONFIG_MAP.name, NAMESPACE, f"{operated.key[1]}-sidecar"]
+    return str(config_map["data"]["agentmemory.yaml"])
+
+
 async def test_retain_leaves_everything_and_needs_no_finalizer(operated: Operated, stores: LocalStores) -> None:
     await operated.settle()
     assert "finalizers" not in operated.body["metadata"]
@@ -228,7 +328,7 @@ async def test_a_store_that_never_ends_its_answer_holds_nobody_up(
 async def test_a_deletion_waits_a_while_for_stores_that_are_away(operated: Operated, pair: tuple[Front, Front]) -> None:
     operated.edit(deletionPolicy="Delete")
     await operated.settle()
-    change_spec("redis", host="redis.invalid")(operated)
+    pair[0].refuse()
     delete(operated)
     assert await operated.controller.reconcile_once(operated.key) is not None
     assert operated.body["metadata"]["finalizers"] == [FINALIZER]

@@ -21,7 +21,7 @@ from support.tls_front import fronts
 _number = count(1)
 
 
-class Crash(Exception):
+class Crash(BaseException):
     """The process ends here."""
 
 

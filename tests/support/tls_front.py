@@ -33,6 +33,11 @@ class Front:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(*authority.issue_files(self._directory, address))
 
+    def refuse(self) -> None:
+        """Be as a store that is away: end every connection, and every one that comes."""
+        self._socket = ""
+        self.hang_up()
+
     def hang_up(self) -> None:
         """End every connection."""
         while self._guests:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from agentmemory_operator import finalize, names, objects
+from agentmemory_operator import finalize, names, objects, pooling
 from agentmemory_operator.injector.wishes import TUNED, tuning_annotation
 
 ROOT = Path(__file__).parents[2]
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 def known() -> set[str]:
     found = {value for key, value in vars(names).items() if key.endswith(("_LABEL", "_ANNOTATION"))}
-    found |= {finalize.FINALIZER, objects.APPLIED_ANNOTATION}
+    found |= {finalize.FINALIZER, objects.APPLIED_ANNOTATION, pooling.RETIRED_ANNOTATION}
     for resource in TUNED:
         found |= {tuning_annotation(resource, "request"), tuning_annotation(resource, "limit")}
     return found

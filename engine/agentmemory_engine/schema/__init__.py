@@ -180,6 +180,15 @@ async def applied_version(connection: asyncpg.Connection[Any], schema: str) -> t
     return row["version"], row["applied_at"]
 
 
+async def read_identity(connection: asyncpg.Connection[Any], settings: Settings) -> str | None:
+    """The id in the identity record; None where there is no schema yet. Raises ForeignStore."""
+    try:
+        found = await connection.fetchrow(f"SELECT * FROM {identifier(settings.keys.schema)}.identity")
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        return None
+    return str(check_owner(found, settings)["id"])
+
+
 def _check_same(migration: Migration, checksum: str) -> None:
     if migration.checksum != checksum:
         raise SchemaMismatch(
