@@ -10,9 +10,11 @@ import pytest
 
 from agentmemory.local.stores import LocalStores
 from agentmemory_engine.keys import Keys
-from agentmemory_operator import conditions
-from agentmemory_operator.kube import CONFIG_MAP, JOB, SECRET
+from agentmemory_operator import conditions, reconcile
+from agentmemory_operator.kube import CONFIG_MAP, JOB, SECRET, KubeError
 from agentmemory_operator.names import RECONCILE_ANNOTATION, ROTATE_ANNOTATION
+from agentmemory_operator.reconcile import Step
+from agentmemory_operator.work import Work
 from support.certificates import Authority
 from support.memories import admin_postgres, admin_redis
 from support.operators import CONFIG, NAMESPACE, Operated
@@ -223,3 +225,115 @@ async def test_a_redis_of_another_memory_is_not_ready(operated: Operated, stores
         await client.set(identity, ours)
     await operated.settle()
     assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+
+
+async def test_a_defect_is_said_and_the_rest_is_looked_at(
+    operated: Operated, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await operated.settle()
+
+    async def fail(work: Work) -> None:
+        raise ZeroDivisionError("hunter2")
+
+    steps = [Step(step.kind, fail if step.kind == conditions.SCHEMA else step.run) for step in reconcile.STEPS]
+    monkeypatch.setattr(reconcile, "STEPS", steps)
+    assert await operated.controller.look(operated.key)
+    assert operated.conditions[conditions.SCHEMA] == ("False", "InternalError")
+    assert operated.conditions[conditions.READY] == ("False", "InternalError")
+    assert operated.conditions[conditions.REDIS][0] == "True"
+    assert "ZeroDivisionError" in operated.message(conditions.SCHEMA)
+    assert "hunter2" not in str(operated.body), "what an error says may be a secret; the log has it"
+    assert any("the reconciliation failed" in record.message for record in caplog.records)
+    monkeypatch.undo()
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+
+
+async def test_an_api_server_that_fails_for_good_is_said_and_one_that_fails_once_is_not(operated: Operated) -> None:
+    await operated.settle()
+    name = f"{operated.key[1]}-sidecar"
+    del operated.kube.objects[CONFIG_MAP.name, NAMESPACE, name]
+
+    def fail(verb: str, kind: str) -> None:
+        if (verb, kind) == ("apply", "ConfigMap"):
+            raise KubeError(500, "InternalError", 'failed calling webhook "policy.example.com": connection refused')
+
+    operated.kube.before = fail
+    await operated.controller.look(operated.key)
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared"), "it may be over in a moment"
+    for _ in range(4):
+        await operated.controller.look(operated.key)
+    assert operated.conditions[conditions.READY] == ("False", "ApiServerFails")
+    assert "policy.example.com" in operated.message(conditions.CREDENTIALS)
+    operated.kube.before = lambda verb, kind: None
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+
+
+async def test_an_api_server_that_does_not_answer_leaves_what_was_said(operated: Operated) -> None:
+    await operated.settle()
+
+    def hang(verb: str, kind: str) -> None:
+        raise KubeError(0, "Unreachable", "the API server does not answer")
+
+    operated.kube.before = hang
+    for _ in range(6):
+        await operated.controller.look(operated.key)
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+
+
+async def test_a_login_that_nobody_knows_any_more_ends(operated: Operated, stores: LocalStores) -> None:
+    """A Secret that is lost takes its passwords with it; the login of the other name would be valid for ever."""
+    await operated.settle()
+    schema = Keys(*operated.key).schema
+    operated.annotate(ROTATE_ANNOTATION, "once")
+    await operated.settle()
+    operated.clock.pass_by(CONFIG.rotation_grace + 1)
+    await operated.settle()
+    assert await logins_in_stores(operated, stores) == ({f"{schema}_2"}, {f"{schema}_2"})
+    del operated.kube.objects[SECRET.name, NAMESPACE, f"{operated.key[1]}-credentials"]
+    operated.annotate(ROTATE_ANNOTATION, "")
+    await operated.settle()
+    secret = operated.kube.objects[SECRET.name, NAMESPACE, f"{operated.key[1]}-credentials"]
+    secret["metadata"]["creationTimestamp"] = operated.clock().isoformat()
+    await operated.settle()
+    both = {f"{schema}_1", f"{schema}_2"}
+    assert await logins_in_stores(operated, stores) == (both, both), "sidecars still use it until they notice"
+    operated.clock.pass_by(CONFIG.rotation_grace + 1)
+    await operated.settle()
+    assert await logins_in_stores(operated, stores) == ({f"{schema}_1"}, {f"{schema}_1"})
+
+
+async def test_logins_that_were_changed_by_hand_are_set_again_but_not_at_every_look(
+    operated: Operated, stores: LocalStores
+) -> None:
+    await operated.settle()
+    username = f"{Keys(*operated.key).schema}_1"
+    async with admin_redis(stores) as client:
+        for doubted in (True, False):
+            await client.execute_command("ACL", "SETUSER", username, "resetpass", ">another")
+            await operated.controller.reconcile_once(operated.key)
+            assert operated.conditions[conditions.CREDENTIALS] == ("False", "LoginNotAccepted")
+            await operated.controller.reconcile_once(operated.key)
+            assert (operated.conditions[conditions.CREDENTIALS][0] == "True") == doubted
+    operated.clock.pass_by(60)
+    await operated.controller.reconcile_once(operated.key)
+    await operated.settle()
+    assert operated.conditions[conditions.CREDENTIALS] == ("True", "Accepted")
+
+
+async def test_what_is_dropped_in_one_store_keeps_nobody_from_the_logins_that_stay(
+    operated: Operated, stores: LocalStores
+) -> None:
+    """While the other store is away, and the former login cannot be forgotten."""
+    await operated.settle()
+    schema = Keys(*operated.key).schema
+    operated.annotate(ROTATE_ANNOTATION, "once")
+    await operated.settle()
+    operated.clock.pass_by(CONFIG.rotation_grace + 1)
+    operated.body["spec"]["postgres"]["external"]["secretRef"]["name"] = "none"
+    async with admin_redis(stores) as client:
+        await client.execute_command("ACL", "DELUSER", f"{schema}_2")
+        await operated.controller.reconcile_once(operated.key)
+        users = {str(name) for name in await client.acl_users()}
+    assert {name for name in users if name.startswith(schema)} == {f"{schema}_2"}

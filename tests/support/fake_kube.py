@@ -77,7 +77,7 @@ class FakeKube:
         allowed = {"status"} if part == "status" else set(body) - {"status"}
         changed: Object = _merge_patched(live, {key: value for key, value in body.items() if key in allowed})
         if changed["metadata"].get("deletionTimestamp") and not changed["metadata"].get("finalizers"):
-            self._remove(place)
+            self.collect(place)
             return changed
         return self._change(place, changed)
 
@@ -90,7 +90,7 @@ class FakeKube:
         if live["metadata"].get("finalizers"):
             live["metadata"]["deletionTimestamp"] = "2026-11-24T12:00:00Z"
             return
-        self._remove(place)
+        self.collect(place)
 
     def _store(self, place: Place, thing: Object) -> Object:
         thing["metadata"]["resourceVersion"] = str(next(self._versions))
@@ -106,15 +106,15 @@ class FakeKube:
             thing["metadata"]["generation"] = live["metadata"]["generation"] + 1
         return self._store(place, thing)
 
-    def _remove(self, place: Place) -> None:
-        """And what it owned, as the garbage collector does."""
+    def collect(self, place: Place) -> None:
+        """Take an object away, and what it owned, as the garbage collector does."""
         gone = self.objects.pop(place)
         self._applied.pop(place, None)
         uid = gone["metadata"]["uid"]
         for other, one in list(self.objects.items()):
             owners = one["metadata"].get("ownerReferences", [])
             if owners and all(owner["uid"] == uid for owner in owners):
-                self._remove(other)
+                self.collect(other)
 
 
 def _place(kind: Kind, namespace: str | None, name: str) -> Place:

@@ -8,11 +8,11 @@ import pytest
 
 from agentmemory_operator.certificates import new_authority
 from agentmemory_operator.errors import Blocked
-from agentmemory_operator.kube import SECRET, Object
+from agentmemory_operator.kube import CERTIFICATE, SECRET, Object
 from agentmemory_operator.names import API_VERSION, KIND
 from agentmemory_operator.objects import encode_secret
 from agentmemory_operator.spec import read
-from agentmemory_operator.tls import ensure_certificate
+from agentmemory_operator.tls import ISSUED_ANNOTATION, ensure_certificate
 from agentmemory_operator.work import Memo, Work
 from support.fake_kube import FakeKube
 from support.operators import CONFIG
@@ -72,3 +72,18 @@ async def test_an_authority_that_is_no_pair_is_said_and_signs_nothing(kube: Fake
         with pytest.raises(Blocked, match="Secret research-ca"):
             await ensure_certificate(look(kube), "redis")
         assert kube.writes == before
+
+
+async def test_an_issuer_that_is_no_longer_named_writes_nothing_any_more(kube: FakeKube) -> None:
+    """Else cert-manager and the operator would undo each other's certificate for ever."""
+    first = await ensure_certificate(look(kube), "redis")
+    metadata = {"name": "research-redis-tls", "namespace": "team"}
+    secret = kube.objects[SECRET.name, "team", "research-redis-tls"]
+    secret["metadata"].setdefault("annotations", {})[ISSUED_ANNOTATION] = "research-redis-tls"
+    kube.objects[CERTIFICATE.name, "team", "research-redis-tls"] = {
+        "metadata": metadata | {"uid": "c", "labels": secret["metadata"]["labels"]}
+    }
+    second = await ensure_certificate(look(kube), "redis")
+    assert second["tls.crt"] != first["tls.crt"]
+    assert (CERTIFICATE.name, "team", "research-redis-tls") not in kube.objects
+    assert await ensure_certificate(look(kube), "redis") == second
