@@ -32,6 +32,10 @@ only, and only pods in them are shown to the injector.
 afterwards get the new one. A CRD that was applied by other means before needs `--take-ownership`, and with Helm 4
 `--force-conflicts`.
 
+**Certificates** that the operator issues are trusted by way of `caBundle` in the webhook configuration, a field that is
+the operator's and that no upgrade touches. To go from `self-managed` to `provided`, Helm 4 needs `--force-conflicts` in
+that one upgrade, since the field is yours from then on.
+
 **Uninstall** leaves the CRD, every AgentMemory, its data and its logins; installed again, the operator takes up what is
 there. With `crds.keep=false` the CRD goes: delete all AgentMemories first, while there is an operator to let go of
 them. What the operator made for itself stays in its namespace, and may be deleted: the Secrets of the injector's

@@ -1,9 +1,8 @@
-"""The chart under both Helms: what it renders the API server takes, and what the operator adds outlives an upgrade."""
+"""The chart under both Helms: what it renders, what the API server says to that, and what an uninstallation leaves."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,15 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
-from support.cluster import ROOT, SYSTEM, helm, image_values, install_chart, settled, wait_for
+from support.cluster import ROOT, SYSTEM, helm, install_chart, settled, wait_for
 from support.kubectl import KubectlError, kubectl, kubectl_json
+from support.releases import restricted_namespace
 
 pytestmark = pytest.mark.cluster
 
 Object = dict[str, Any]
 CHART = ROOT / "helm" / "agentmemory"
 CRD = "agentmemories.agentmemory.io.yaml"
-WEBHOOKS = "mutatingwebhookconfigurations"
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 MONITORING = "monitoring.coreos.com/v1"
 KUBERNETES = "1.34.0"
@@ -198,13 +197,8 @@ def _is_namespaced(one: Object) -> bool:
 
 @pytest.fixture
 def room() -> Iterator[str]:
-    """A namespace that warns of what the restricted profile forbids, and refuses it; without the chart in it."""
-    name = f"test-{os.urandom(4).hex()}"
-    kubectl("create", "namespace", name)
-    levels = (f"pod-security.kubernetes.io/{mode}=restricted" for mode in ("enforce", "warn"))
-    kubectl("label", "namespace", name, *levels)
-    yield name
-    kubectl("delete", "namespace", name, "--wait=false")
+    with restricted_namespace() as name:
+        yield name
 
 
 def test_the_crd_is_rendered_whole(program: str) -> None:
@@ -303,53 +297,6 @@ def _answers(expected: str, *command: str) -> bool:
     """Whether kubectl says so: `no` is also a failure of the command."""
     done = subprocess.run(("kubectl", *command), capture_output=True, text=True, check=False)
     return done.stdout.strip() == expected
-
-
-@pytest.mark.parametrize(("first", "then"), [("helm", "helm"), ("helm3", "helm3"), ("helm3", "helm")])
-def test_an_upgrade_leaves_the_bundle_that_the_operator_wrote(first: str, then: str, chart: None, room: str) -> None:
-    for name in (first, then):
-        if shutil.which(name) is None:
-            pytest.skip(f"{name} is not on the PATH")
-    name = f"am-{room[-8:]}"
-    values = [
-        "--namespace", room, "--wait", "--timeout", "4m", *image_values(),
-        "--set", f"fullnameOverride={name},crds.install=false,rbac.aggregate=false,watchNamespaces={{{room}}}",
-    ]  # fmt: skip
-    try:
-        helm("install", "second", str(CHART), *values, program=first)
-        bundles = wait_for("a bundle in every webhook", lambda: _bundles(name), 60.0)
-        changed = ("--set", "injector.timeoutSeconds=7,injector.failurePolicy=Fail")
-        helm("upgrade", "second", str(CHART), *values, *changed, program=then)
-        assert _bundles(name) == bundles
-        assert _seen(name, "timeoutSeconds", "failurePolicy") == [(7, "Fail")] * 2
-        helm("rollback", "second", "1", "--namespace", room, "--wait", program=then)
-        assert _bundles(name) == bundles
-        assert _seen(name, "timeoutSeconds", "failurePolicy") == [(5, "Ignore")] * 2
-    finally:
-        helm("uninstall", "second", "--namespace", room, "--wait", "--ignore-not-found", program=then)
-    assert _ours(room, name) == []
-
-
-def _hooks(name: str) -> list[Object]:
-    return list(kubectl_json("get", WEBHOOKS, f"{name}-injector")["webhooks"])
-
-
-def _bundles(name: str) -> list[str] | None:
-    """Those of all webhooks; None as long as one has none."""
-    found = [hook["clientConfig"].get("caBundle") for hook in _hooks(name)]
-    return found if all(found) else None
-
-
-def _seen(name: str, *fields: str) -> list[tuple[Any, ...]]:
-    return [tuple(hook[field] for field in fields) for hook in _hooks(name)]
-
-
-def _ours(namespace: str, name: str) -> list[str]:
-    """What is left of a release, in its namespace and outside."""
-    label = "--selector=app.kubernetes.io/instance=second,app.kubernetes.io/managed-by=Helm"
-    inside = kubectl("get", "deployments,services,roles,rolebindings", label, "--namespace", namespace, "-o", "name")
-    outside = kubectl("get", f"clusterroles,clusterrolebindings,{WEBHOOKS}", "-o", "name")
-    return [line for line in (inside + outside).split() if "/" in line and name in line]
 
 
 @pytest.mark.disruptive

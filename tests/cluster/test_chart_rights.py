@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from support.cluster import ROOT, apply, helm, image_values, memory_manifest, pods, wait_for
+from support import cluster
+from support.cluster import ROOT, apply, get, helm, image_values, memory_manifest, pods, settled, wait_for
+from support.edits import edit
 from support.kubectl import kubectl
 
 pytestmark = pytest.mark.cluster
@@ -161,3 +163,20 @@ def test_with_these_rights_nothing_is_refused(second: Second) -> None:
         said = kubectl("logs", "--namespace", second.home, "--selector", selector + component, "--tail=-1")
         assert said
         assert [line for line in said.splitlines() if "forbidden" in line.lower()] == []
+
+
+def test_of_a_whole_life_nothing_is_refused(namespace: str) -> None:
+    """In all namespaces: every kind of object is made, found, changed and deleted. `cannot` is how rights are refused;
+    other requests are forbidden in namespaces that go.
+    """
+    postgres = {"managed": {"storage": {"size": "256Mi"}}, "pooler": {"enabled": True}}
+    apply(memory_manifest(namespace, postgres=postgres, deletionPolicy="Delete"))
+    settled(namespace, seconds=300.0)
+    edit(namespace, postgres={"pooler": {"enabled": False}})
+    wait_for("the pooler to go", lambda: get("deployment", namespace, "research-pooler") is None)
+    settled(namespace)
+    kubectl("delete", "agentmemory", "research", "--namespace", namespace, "--timeout=120s")
+    selector = f"app.kubernetes.io/instance={cluster.RELEASE},app.kubernetes.io/component in (operator,injector)"
+    said = kubectl("logs", "--namespace", cluster.SYSTEM, "--selector", selector, "--tail=-1", "--max-log-requests=20")
+    assert f"{namespace}/research" in said
+    assert [line for line in said.splitlines() if "cannot" in line and "API group" in line] == []
