@@ -32,6 +32,32 @@ class Receipt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Erased:
+    """How much an erasure took: from Redis (document, recent messages), from the journal, and from Postgres."""
+
+    documents: int
+    messages: int
+    journalled: int
+    events: int
+    embeddings: int
+    snapshots: int
+    dead_letters: int
+    sessions: int
+    knowledge: int
+
+
+@dataclass(frozen=True)
+class ErasureReceipt:
+    """An erasure was accepted; `erased` is None as long as it is not carried out in Postgres."""
+
+    agent: str
+    position: Position
+    key: str
+    repeated: bool
+    erased: Erased | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredEvent:
     """An event from the journal or from Postgres; `payload` and `metadata` are JSON."""
 

@@ -46,6 +46,7 @@ class SessionRow:
     session: str
     first_at: datetime
     last_at: datetime
+    last_entry: Entry
 
 
 def raw_or_none(value: Any) -> bytes | None:
@@ -77,6 +78,11 @@ def raw_event(entry: JournalEntry, index: int) -> bytes:
     return bytes(_raw_decoder.decode(entry.events)[index])
 
 
+def count_events(entry: JournalEntry) -> int:
+    """How many events a journal entry holds."""
+    return len(_raw_decoder.decode(entry.events))
+
+
 def event_columns(rows: Sequence[EventRow]) -> list[tuple[Any, ...]]:
     """The arrays $1 to $16 of insert_events.sql."""
     hashes = {agent: digest_agent(agent) for agent in {row.agent for row in rows}}
@@ -98,13 +104,21 @@ def _text(value: Any) -> str | None:
 
 def sessions_of(rows: Iterable[EventRow]) -> list[SessionRow]:
     """One row for each session that the events name, with the times of its first and last event among them."""
-    spans: dict[tuple[str, str], tuple[datetime, datetime]] = {}
+    spans: dict[tuple[str, str], tuple[datetime, datetime, Entry]] = {}
     for row in rows:
         if row.session is None:
             continue
-        first, last = spans.get((row.agent, row.session), (row.at, row.at))
-        spans[row.agent, row.session] = min(first, row.at), max(last, row.at)
+        first, last, entry = spans.get((row.agent, row.session), (row.at, row.at, row.entry))
+        spans[row.agent, row.session] = min(first, row.at), max(last, row.at), max(entry, row.entry)
     return [SessionRow(agent, session, *span) for (agent, session), span in sorted(spans.items())]
+
+
+def session_columns(rows: Sequence[SessionRow]) -> list[tuple[Any, ...]]:
+    """The arrays $1 to $7 of upsert_sessions.sql."""
+    columns = (
+        (row.agent, row.session, row.first_at, row.last_at, digest_agent(row.agent), *row.last_entry) for row in rows
+    )
+    return list(zip(*columns, strict=True))
 
 
 def batch_limit(size: int, attempts: int) -> int:

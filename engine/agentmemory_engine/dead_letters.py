@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from agentmemory_engine.answers import DeadLetter
-from agentmemory_engine.batches import EventRow, event_columns, sessions_of
+from agentmemory_engine.batches import EventRow, event_columns, session_columns, sessions_of
 from agentmemory_engine.errors import InvalidInput, NoDeadLetter
 from agentmemory_engine.keys import event_id
 from agentmemory_engine.positions import Entry, Position
@@ -41,6 +41,7 @@ class DeadLetters:
         """
         try:
             async with self._postgres.transaction() as session:
+                await session.execute(self._postgres.query("lock_letter_shard"), agent, letter)
                 row = await session.fetchrow(self._postgres.query("take_dead_letter"), agent, letter)
                 if row is None:
                     raise NoDeadLetter("There is no such dead letter; it may have been replayed or discarded.")
@@ -52,8 +53,9 @@ class DeadLetters:
         query = self._postgres.query
         events = _event_rows(row)
         await session.fetchval(query("insert_events"), *event_columns(events), row["shard"], self._embed)
-        for one in sessions_of(events):
-            await session.execute(query("upsert_sessions"), [one.agent], [one.session], [one.first_at], [one.last_at])
+        if sessions := sessions_of(events):
+            await session.execute(query("upsert_sessions"), *session_columns(sessions))
+        await session.execute(query("bump_revision"), [row["agent_id"]])
 
 
 def _letter(row: Any) -> DeadLetter:

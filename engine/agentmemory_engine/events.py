@@ -15,8 +15,8 @@ import msgspec
 from agentmemory_engine.answers import Page, StoredEvent
 from agentmemory_engine.batches import EventRow, moment, raw_or_none, rows_of
 from agentmemory_engine.errors import InvalidInput, ShardClosed, StoreUnavailable
-from agentmemory_engine.journal import Journal, JournalEntry
-from agentmemory_engine.keys import event_id
+from agentmemory_engine.journal import ERASED, Journal, JournalEntry
+from agentmemory_engine.keys import digest_agent, event_id
 from agentmemory_engine.positions import START, Entry, Position
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.settings import Settings
@@ -164,6 +164,23 @@ def merge_pages(
     return sorted(merged.values(), key=lambda event: event.order, reverse=descending)[:limit]
 
 
+@dataclass(frozen=True)
+class Unflushed:
+    """What is acknowledged of an agent and not yet in Postgres, in order; None where it cannot be asked.
+
+    While an erasure is under way, `erased` is its entry: what Postgres still has at or before it does not count any
+    more. `read` is how far the journal was read.
+    """
+
+    events: list[StoredEvent] | None
+    erased: Entry | None = None
+    read: Entry = START
+
+    def hides(self, entry: Entry) -> bool:
+        """Whether what Postgres has at this entry is erased."""
+        return self.erased is not None and entry <= self.erased
+
+
 @dataclass
 class _Followed:
     """How far one shard's stream was read, and what it holds of the agents that were asked for."""
@@ -172,16 +189,21 @@ class _Followed:
     first: Entry | None = None
     following: Entry = START
     agents: OrderedDict[str, list[StoredEvent]] = field(default_factory=OrderedDict)
+    erased: dict[str, Entry] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def restart(self, opening: int) -> None:
         self.opening, self.first, self.following = opening, None, START
         self.agents.clear()
+        self.erased.clear()
 
     def take(self, shard: int, entries: list[JournalEntry]) -> None:
         for entry in entries:
             followed = self.agents.get(entry.agent)
-            if followed is not None:
+            if followed is not None and entry.change == ERASED:
+                followed.clear()
+                self.erased[entry.agent] = entry.entry
+            elif followed is not None:
                 followed += (event_of_row(shard, row) for row in rows_of(entry))
             self.following = entry.entry.next()
 
@@ -191,11 +213,13 @@ class _Followed:
         self.first = first
         for agent, events in self.agents.items():
             self.agents[agent] = [event for event in events if first is not None and event.position.entry >= first]
+        self.erased = {agent: entry for agent, entry in self.erased.items() if first is not None and entry >= first}
 
     def forget_oldest(self) -> None:
         """Let go of the agents that were not asked for the longest, where much is held; the last one stays."""
         while len(self.agents) > 1 and sum(map(len, self.agents.values())) > _HELD_EVENTS:
-            self.agents.popitem(last=False)
+            agent, _ = self.agents.popitem(last=False)
+            self.erased.pop(agent, None)
 
 
 class Tail:
@@ -208,6 +232,10 @@ class Tail:
 
     async def pending(self, agent: str) -> list[StoredEvent]:
         """The agent's pending events, in order. Raises ShardClosed or StoreUnavailable."""
+        return (await self.unflushed(agent)).events or []
+
+    async def unflushed(self, agent: str) -> Unflushed:
+        """The agent's pending events, and its last pending erasure. Raises ShardClosed or StoreUnavailable."""
         shard = self._settings.shard_of(agent)
         followed = self._shards.setdefault(shard, _Followed())
         async with followed.lock:
@@ -217,7 +245,8 @@ class Tail:
                     break
             followed.agents.move_to_end(agent)
             followed.forget_oldest()
-            return list(followed.agents[agent])
+            read = Entry(followed.following.opening, max(0, followed.following.sequence - 1))
+            return Unflushed(list(followed.agents[agent]), followed.erased.get(agent), read)
 
     async def _catch_up(self, shard: int, followed: _Followed) -> None:
         """Read what is new."""
@@ -244,7 +273,20 @@ class Tail:
             alone.take(shard, [entry for entry in page.entries if entry.entry < followed.following])
             more = page.more and page.entries[-1].entry < followed.following
         followed.agents[agent] = alone.agents[agent]
+        followed.erased |= alone.erased
         return True
+
+
+async def read_unflushed(tail: Tail, postgres: Postgres, agent: str) -> Unflushed:
+    """As Tail.unflushed; without Redis no events, and an erasure that is under way from its mark in Postgres.
+
+    Raises StoreUnavailable when neither can be asked.
+    """
+    try:
+        return await tail.unflushed(agent)
+    except (StoreUnavailable, ShardClosed):
+        row = await postgres.fetchrow("pending_erasure", digest_agent(agent))
+        return Unflushed(None, None if row is None else Entry(row["opening"], row["sequence"]))
 
 
 class Events:
@@ -263,17 +305,18 @@ class Events:
         """
         after = parse_cursor(query.cursor) if query.cursor else None
         descending = query.order == "desc"
-        degraded: list[str] = []
-        try:
-            tail = await self._tail.pending(agent)
-        except (StoreUnavailable, ShardClosed):
-            tail, degraded = [], [UNFLUSHED]
+        unflushed = await read_unflushed(self._tail, self._postgres, agent)
+        tail, degraded = unflushed.events or [], [UNFLUSHED] if unflushed.events is None else []
+        if unflushed.erased is not None and not descending:
+            last = Position(self._settings.shard_of(agent), unflushed.erased), _LAST_INDEX
+            after = last if after is None else max(after, last)
         place = (*after[0].entry, after[1]) if after else (None, None, None)
         conditions = query.filter
         statement = "timeline_backwards" if descending else "timeline"
         records = await self._postgres.ask(statement, agent, *place, *conditions.parameters(), query.limit + 1)
         shard = self._settings.shard_of(agent)
         stored = [event_of_record(shard, record) for record in records]
+        stored = [event for event in stored if not unflushed.hides(event.position.entry)]
         wanted = [
             event for event in tail if conditions.matches(event) and _is_past(event, after, descending=descending)
         ]

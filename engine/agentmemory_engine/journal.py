@@ -22,8 +22,12 @@ from agentmemory_engine.settings import Settings
 T = TypeVar("T")
 ABSENT = "absent"
 ANY = ""
+ERASED = "e"
+"""The change of an entry that is an erasure."""
 NEVER = "0-0"
 """A version that no document has: for a turn whose key is known, so that nothing is written again."""
+_ERASURE = digest_key("an erasure")[:8]
+"""The fingerprint of every erasure: its body is always the same."""
 _TAIL_ENTRIES = 500
 _BATCH_BYTES = 4 << 20
 """Of events, after which a batch or page takes no more: turns can be large."""
@@ -50,7 +54,10 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
 
 
 class JournalEntry(NamedTuple):
-    """One turn as it stands in the stream. `events` is a JSON array; `accepted_ms` counts from 1970."""
+    """One turn as it stands in the stream. `events` is a JSON array; `accepted_ms` counts from 1970.
+
+    `dropped`: how many documents and recent messages an erasure took out of Redis.
+    """
 
     entry: Entry
     agent: str
@@ -60,11 +67,13 @@ class JournalEntry(NamedTuple):
     session: str | None
     events: bytes
     change: str
+    dropped: tuple[int, int] = (0, 0)
 
 
 def parse_entry(raw: Any) -> JournalEntry:
     """One element of XRANGE's answer."""
     fields = raw[1]
+    documents, _, messages = fields[15].partition(b" ") if len(fields) > 14 else (b"0", b"", b"0")
     return JournalEntry(
         Entry.parse(raw[0]),
         fields[1].decode(),
@@ -74,6 +83,7 @@ def parse_entry(raw: Any) -> JournalEntry:
         fields[9].decode() or None,
         fields[11],
         fields[13].decode(),
+        (int(documents), int(messages)),
     )
 
 
@@ -175,7 +185,27 @@ class Journal:
             self._turn_keys(shard, turn.agent, digest),
             self._turn_args(turn, digest, info.run_id),
         )
-        return self._receipt(turn, shard, digest, reply)
+        return self._receipt(turn.agent, shard, digest, reply, count=turn.count)
+
+    async def erase(self, agent: str, key: str) -> Receipt:
+        """Put an erasure into the journal, and drop the agent's document and recent window, atomically.
+
+        Raises KeyReused, JournalFull, WrongEvictionPolicy, ShardClosed, StoreUnavailable.
+        """
+        return await patiently(lambda: self._erase(agent, key))
+
+    async def _erase(self, agent: str, key: str) -> Receipt:
+        shard = self._settings.shard_of(agent)
+        digest = digest_key(key)
+        connection = await self._redis.connection()
+        info = connection.info
+        assert info is not None
+        check_policy(info)
+        window = int(self._settings.idempotency_window * 1000)
+        args: list[bytes | str | int] = [info.run_id, agent, digest.hex(), _ERASURE.hex(), window]
+        keys = self._turn_keys(shard, agent, digest)
+        reply = await self._redis.run_on(connection, load_script("erase"), keys, args)
+        return self._receipt(agent, shard, digest, reply, count=0)
 
     def _turn_keys(self, shard: int, agent: str, digest: bytes) -> list[str]:
         keys = self._keys
@@ -200,7 +230,7 @@ class Journal:
             args += (index, about + text)
         return args
 
-    def _receipt(self, turn: Submission, shard: int, digest: bytes, reply: Any) -> Receipt:
+    def _receipt(self, agent: str, shard: int, digest: bytes, reply: Any, *, count: int) -> Receipt:
         match reply[0]:
             case b"closed":
                 raise ShardClosed(
@@ -219,7 +249,7 @@ class Journal:
         return Receipt(
             position=Position(shard, Entry.parse(reply[1])),
             version=Position(shard, Entry.parse(reply[2])) if reply[2] else None,
-            events=[event_id(turn.agent, digest, index) for index in range(turn.count)],
+            events=[event_id(agent, digest, index) for index in range(count)],
             repeated=reply[0] == b"repeated",
         )
 

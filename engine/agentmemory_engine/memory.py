@@ -14,6 +14,7 @@ from msgspec import Raw
 from agentmemory_engine.answers import (
     ColdStart,
     Document,
+    ErasureReceipt,
     Hydration,
     Page,
     Recalled,
@@ -26,15 +27,17 @@ from agentmemory_engine.batches import raw_or_none
 from agentmemory_engine.consolidation import Consolidator
 from agentmemory_engine.dead_letters import DeadLetters
 from agentmemory_engine.embedding import Embedder
+from agentmemory_engine.erasure import Erasing
 from agentmemory_engine.errors import (
     DocumentExpired,
     InvalidInput,
     NoDocument,
+    NoSnapshot,
     StoreUnavailable,
     Unavailable,
     VersionConflict,
 )
-from agentmemory_engine.events import Events, Tail, TimelineQuery
+from agentmemory_engine.events import Events, Tail, TimelineQuery, read_unflushed
 from agentmemory_engine.hydrate import HydrateQuery, assemble
 from agentmemory_engine.identity import Identity
 from agentmemory_engine.journal import ABSENT, ANY, Journal, Submission
@@ -90,6 +93,7 @@ class Memory:
         self._identity = Identity(redis, postgres, settings)
         self._barrier = Barrier(postgres, self.consolidator, progress)
         self._reporter = Reporter(redis, postgres, self._journal, settings)
+        self._erasing = Erasing(postgres, self._journal, self._barrier, settings)
         self.dead_letters = DeadLetters(postgres, embed=embedder.enabled)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -183,7 +187,18 @@ class Memory:
 
     async def read_snapshot(self, agent: str, version: Position) -> Document:
         """A kept snapshot of the document. Raises NoSnapshot."""
-        return await self._working.snapshot(check_agent(agent), version)
+        unflushed = await read_unflushed(self._tail, self._postgres, check_agent(agent))
+        if unflushed.hides(version.entry):
+            raise NoSnapshot("The snapshot of this version is erased.")
+        return await self._working.snapshot(agent, version)
+
+    async def erase(self, agent: str, *, key: str | None = None, seconds: float = 10.0) -> ErasureReceipt:
+        """Forget an agent: all that was accepted before, in every tier; what is written after it is a new life.
+
+        Nothing of it is read any more once this was accepted. Waits so many seconds at most until it is gone from the
+        stores. The same key answers the first erasure. Raises KeyReused, PositionLost, JournalFull, ShardClosed.
+        """
+        return await self._erasing.erase(check_agent(agent), key or uuid4().hex, seconds)
 
     async def recent(self, agent: str, limit: int | None = None) -> Page:
         """The last messages, oldest first."""

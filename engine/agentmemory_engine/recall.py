@@ -8,8 +8,8 @@ from typing import Any
 
 from agentmemory_engine.answers import Hit, Recalled
 from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable, Vector, from_floats
-from agentmemory_engine.errors import InvalidInput, RecallUnavailable, ShardClosed, StoreUnavailable
-from agentmemory_engine.events import UNFLUSHED, Filter, Tail, event_of_record
+from agentmemory_engine.errors import InvalidInput, RecallUnavailable
+from agentmemory_engine.events import UNFLUSHED, Filter, Tail, Unflushed, event_of_record, read_unflushed
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.vectors import Vectors
@@ -48,18 +48,20 @@ class Recall:
         """
         vector, (unflushed, unembedded) = await asyncio.gather(self._vector(query), self._not_yet(agent))
         hits = await self._nearest(agent, query, vector)
-        degraded = [UNFLUSHED] if unflushed is None else []
-        return Recalled(hits, degraded=degraded, not_yet_searchable=unembedded + (unflushed or 0))
+        if unflushed.erased is not None:
+            hits = [hit for hit in hits if not unflushed.hides(hit.event.position.entry)]
+        degraded = [UNFLUSHED] if unflushed.events is None else []
+        return Recalled(hits, degraded=degraded, not_yet_searchable=unembedded + len(unflushed.events or ()))
 
-    async def _not_yet(self, agent: str) -> tuple[int | None, int]:
-        """How many events are in the journal (None: cannot be asked) and how many wait for a vector.
+    async def _not_yet(self, agent: str) -> tuple[Unflushed, int]:
+        """What is in the journal, and how many events wait for a vector.
 
         Asked in the order in which events move, and before the search, so that one on its way is counted or found.
         """
-        try:
-            unflushed = len(await self._tail.pending(agent))
-        except (StoreUnavailable, ShardClosed):
-            unflushed = None
+        unflushed = await read_unflushed(self._tail, self._postgres, agent)
+        if unflushed.erased is not None:
+            # What Postgres has of the agent is from before: it is not waited for any more.
+            return unflushed, 0
         waiting = await self._postgres.fetchrow("not_yet_embedded", agent)
         assert waiting is not None
         return unflushed, waiting["events"]

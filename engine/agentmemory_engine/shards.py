@@ -16,6 +16,7 @@ from agentmemory_engine.postgres import Postgres, Session
 from agentmemory_engine.redis import Redis
 from agentmemory_engine.scripts import load_script
 from agentmemory_engine.settings import Settings
+from agentmemory_engine.tombstones import Tombstones
 from agentmemory_engine.working import Stored, format_stored
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ class Opener:
         self._journal = journal
         self._settings = settings
         self._keys = settings.keys
+        self._tombstones = Tombstones(postgres)
 
     async def open(self, owned: Owned) -> Owned | None:
         """Open the shard; answer what we own then, or None when it is not ours any more or must be tried again.
@@ -137,6 +139,7 @@ class Opener:
             if token[0] == b"behind":
                 return None
         found = Entry.parse(token[1])
+        await self._tombstones.thin_out_lost(owned.shard, found)
         recorded = await self._record(begun, run_id, found, Entry.parse(token[2]) if token[2] else START)
         if recorded is None or not await self._restore(recorded, run_id):
             return None
@@ -154,13 +157,15 @@ class Opener:
         return await self._redis.run(load_script("token"), keys, [run_id, owned.opening])
 
     async def _record(self, owned: Owned, run_id: bytes, found: Entry, trimmed: Entry) -> Owned | None:
-        """Note what this opening found; where Redis had trimmed what Postgres no longer has, note the gap."""
+        """Note what this opening found, and carry out erasures that Redis lost; where Redis had trimmed what Postgres no
+        longer has, note the gap."""
         async with self._postgres.transaction() as session:
             durable = await lock_shard(session, self._postgres, owned)
             if durable is None:
                 return None
             query = self._postgres.query
             await session.execute(query("record_opening"), owned.shard, owned.opening, run_id.decode(), *found)
+            await self._tombstones.carry_out_lost(session, owned.shard, found)
             if trimmed > durable:
                 logger.error(
                     "shard %d: Postgres went back from %s to %s; the gap is recorded", owned.shard, trimmed, durable

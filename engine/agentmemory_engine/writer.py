@@ -6,13 +6,23 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentmemory_engine.batches import EventRow, event_columns, moment, raw_event, rows_of, sessions_of
-from agentmemory_engine.journal import Batch, JournalEntry
+from agentmemory_engine.batches import (
+    EventRow,
+    count_events,
+    event_columns,
+    moment,
+    raw_event,
+    rows_of,
+    session_columns,
+    sessions_of,
+)
+from agentmemory_engine.journal import ERASED, Batch, JournalEntry
 from agentmemory_engine.keys import digest_agent, event_id
-from agentmemory_engine.positions import Entry
+from agentmemory_engine.positions import START, Entry
 from agentmemory_engine.postgres import POISON, Postgres, Session
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Owned, lock_shard
+from agentmemory_engine.tombstones import Tombstones, erasures_of, survivors
 from agentmemory_engine.working import Stored, parse_stored
 
 logger = logging.getLogger(__name__)
@@ -52,17 +62,20 @@ class Writer:
         self._postgres = postgres
         self._settings = settings
         self._embed = embed
+        self._tombstones = Tombstones(postgres)
 
     async def write(
         self, owned: Owned, batch: Batch, documents: dict[str, bytes], trimmed: Entry | None, *, deadly: bool = False
     ) -> Written | None:
-        """Commit a batch: events, sessions, snapshots, queue and the shard's durable entry, or nothing of it.
+        """Commit a batch: erasures, events, sessions, snapshots, queue and the shard's durable entry, or nothing of it.
 
         None when the shard is not ours any more. `deadly` makes the whole batch dead letters unread.
         Raises BehindJournal, StoreUnavailable.
         """
-        rows = [] if deadly else [row for entry in batch.entries for row in rows_of(entry)]
-        dead = [_deadly(entry) for entry in batch.entries] if deadly else []
+        await self._tombstones.thin_out(owned.shard, erasures_of(batch.entries))
+        living = survivors(batch.entries)
+        rows = [] if deadly else [row for entry in living for row in rows_of(entry)]
+        dead = [_deadly(entry) for entry in living if entry.change != ERASED] if deadly else []
         try:
             return await self._commit(owned, batch, documents, trimmed, rows, dead, bisect=False)
         except POISON:
@@ -79,6 +92,7 @@ class Writer:
                 return None
             if trimmed is not None and trimmed > durable:
                 raise BehindJournal
+            await self._erase(session, owned.shard, batch)
             if bisect:
                 dead = dead + await self._insert_bisecting(session, owned.shard, rows, entries)
             else:
@@ -88,6 +102,19 @@ class Writer:
             versions = await self._snapshot(session, owned.shard, documents)
             await session.execute(self._postgres.query("raise_durable"), owned.shard, *batch.entries[-1].entry)
         return Written(versions, len(rows), len(dead))
+
+    async def _erase(self, session: Session, shard: int, batch: Batch) -> None:
+        """Carry out the erasures of a batch, in order; nothing of what they take from it is inserted after."""
+        after: dict[str, Entry] = {}
+        for erasure in erasures_of(batch.entries):
+            since = after.get(erasure.agent, START)
+            journalled = sum(
+                count_events(entry)
+                for entry in batch.entries
+                if entry.agent == erasure.agent and since < entry.entry < erasure.entry
+            )
+            await self._tombstones.carry_out(session, shard, erasure, journalled=journalled)
+            after[erasure.agent] = erasure.entry
 
     async def _insert(
         self, session: Session, shard: int, rows: Sequence[EventRow], entries: dict[Entry, JournalEntry]
@@ -99,11 +126,7 @@ class Writer:
         inserted = await session.fetchval(query("insert_events"), *event_columns(rows), shard, self._embed)
         sessions = sessions_of(rows)
         if sessions:
-            await session.execute(
-                query("upsert_sessions"),
-                [row.agent for row in sessions], [row.session for row in sessions],
-                [row.first_at for row in sessions], [row.last_at for row in sessions],
-            )  # fmt: skip
+            await session.execute(query("upsert_sessions"), *session_columns(sessions))
         if inserted == len(rows):
             return []
         columns = [row.agent for row in rows], [row.id for row in rows], [row.fingerprint for row in rows]
@@ -152,7 +175,8 @@ class Writer:
             [one.fingerprint for one in stored.values()], [one.body for one in stored.values()],
             self._settings.snapshots_kept, shard, [one.events for one in stored.values()],
         )  # fmt: skip
-        rows = await session.fetch(query("snapshotted"), list(stored))
+        hashes = [digest_agent(agent) for agent in stored]
+        rows = await session.fetch(query("snapshotted"), list(stored), hashes)
         return {row["agent_id"]: Entry(row["opening"], row["sequence"]) for row in rows}
 
 

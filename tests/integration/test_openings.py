@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from agentmemory_engine.positions import Entry
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Opener
 from agentmemory_engine.turns import parse_turn
+from support.backups import Backup, flush
 from support.memories import MakeMemory, admin_postgres, admin_redis
 
 
@@ -30,43 +30,12 @@ async def contents(memory: Memory, agent: str = "a") -> list[str | None]:
     return [event.content for event in (await memory.timeline(agent, TimelineQuery())).events]
 
 
-async def flush(memory: Memory) -> None:
-    """Tend every shard until all are open and nothing is pending."""
-    await memory.consolidator._ownership.renew(all_of_them=True)
-    while True:
-        await memory.consolidator.flush()
-        status = await memory.status()
-        if status.pending == 0 and all(shard.open for shard in status.shards):
-            return
-
-
 @pytest.fixture
 async def quiet(make_memory: MakeMemory) -> Any:
     """A memory whose worker does nothing by itself, and whose shards are open."""
     async with make_memory(work=False, max_delay=600.0) as memory:
         await flush(memory)
         yield memory
-
-
-class Backup:
-    """What a crash of the machine goes back to: the append-only file as it is now."""
-
-    def __init__(self, stores: LocalStores, directory: Path) -> None:
-        self._stores = stores
-        self._data = stores.directory / "valkey" / "data"
-        self._copy = directory / "backup"
-
-    async def take(self) -> None:
-        async with admin_redis(self._stores) as client:
-            await client.execute_command("CONFIG", "SET", "appendfsync", "always")
-        shutil.copytree(self._data, self._copy)
-
-    async def restore(self) -> None:
-        await self._stores.valkey.kill()
-        for entry in ("appendonlydir",):
-            shutil.rmtree(self._data / entry)
-            shutil.copytree(self._copy / entry, self._data / entry)
-        await self._stores.valkey.start()
 
 
 @pytest.fixture

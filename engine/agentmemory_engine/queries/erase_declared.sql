@@ -1,0 +1,13 @@
+-- $1 agent, $2 its hash, ($3, $4) entry. What has no position, since it is written in the request: what is there now goes.
+-- Sessions in their order, as consolidation writes them, so that neither waits for the other.
+WITH knowledge AS (
+    DELETE FROM {schema}.agent_knowledge WHERE agent_id = $1 RETURNING id
+), listed AS (
+    SELECT session_id FROM {schema}.agent_sessions WHERE agent_id = $1 ORDER BY session_id FOR UPDATE
+), sessions AS (
+    DELETE FROM {schema}.agent_sessions s USING listed l WHERE s.agent_id = $1 AND s.session_id = l.session_id
+    RETURNING s.session_id
+)
+UPDATE {schema}.erasures
+SET knowledge = knowledge + (SELECT count(*) FROM knowledge), sessions = sessions + (SELECT count(*) FROM sessions)
+WHERE (agent, opening, sequence) = ($2, $3, $4)
