@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -23,13 +23,14 @@ from agentmemory.models import (
     WorkingMemory,
 )
 from agentmemory.transport import Answer, Request, Transport
+from agentmemory.whole import WholeAgent
 
 Moment = datetime | str
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 
 
-class Agent:
+class Agent(WholeAgent):
     """What one agent records and remembers. Made by `AgentMemory.agent`.
 
     Every call raises the errors of `agentmemory.errors`: Unreachable, UnexpectedAnswer, or the ProblemError that the
@@ -40,9 +41,7 @@ class Agent:
     def __init__(self, transport: Transport, name: str) -> None:
         if not name[:1].isalnum():
             raise ValueError(f"{name!r} cannot name an agent: a name begins with a letter or a digit.")
-        self.name = name
-        self._transport = transport
-        self._base = f"/v1/agents/{quote(name, safe='')}"
+        super().__init__(transport, name)
 
     async def record(
         self,

@@ -3,10 +3,12 @@
 AgentMemoryError
 ├── Unreachable               no answer from the sidecar within the time allowed
 ├── UnexpectedAnswer          what answers at that address is not AgentMemory
+├── CutOff                    a long answer ended in the middle
 ├── DegradedAnswer            a list is not whole, because a store does not answer
 ├── NotReady                  the sidecar answers, but does not take work in the time allowed
 └── ProblemError              the sidecar refused, and says why
     ├── Forbidden
+    │   └── WholeAgentNotAllowed
     ├── InvalidRequest
     │   └── KeyReused
     ├── NotFound
@@ -54,6 +56,10 @@ class Unreachable(AgentMemoryError):
 
 class UnexpectedAnswer(AgentMemoryError):
     """The answer is not one that AgentMemory gives."""
+
+
+class CutOff(AgentMemoryError):
+    """A long answer ended in the middle, as it does when a store fails: ask for it again."""
 
 
 class DegradedAnswer(AgentMemoryError):
@@ -109,6 +115,12 @@ class ForeignOrigin(Forbidden):
     """The request comes from a page, or names a foreign host."""
 
     code = "foreign-origin"
+
+
+class WholeAgentNotAllowed(Forbidden):
+    """Export, import and erasure are not allowed to this pod; the message says what allows them."""
+
+    code = "whole-agent-not-allowed"
 
 
 class InvalidRequest(ProblemError):

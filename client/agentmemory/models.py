@@ -81,6 +81,41 @@ class Receipt(Struct, kw_only=True):
         return Position(self.agent, self.position)
 
 
+class NotYetGone(Struct):
+    """What still holds something of an erased agent, and until when."""
+
+    where: str
+    until: str
+
+
+class Erasure(Struct, kw_only=True):
+    """An erasure was accepted: nothing up to `position` is read any more.
+
+    `redis` and `postgres` count what is gone from there; they are None until it is. The same call with the same
+    `idempotency_key` answers again.
+    """
+
+    agent: str
+    position: str
+    idempotency_key: str
+    repeated: bool = False
+    redis: dict[str, int] | None = None
+    postgres: dict[str, int] | None = None
+    not_yet_gone: list[NotYetGone] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether all of it has left the stores."""
+        return self.postgres is not None
+
+
+class ImportedRows(Struct, kw_only=True):
+    """How many sessions and pieces of knowledge were added, or completed."""
+
+    sessions: int = 0
+    knowledge: int = 0
+
+
 class WorkingMemory(NamedTuple):
     """An agent's document, and its version for `if_match`."""
 

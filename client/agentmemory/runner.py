@@ -261,6 +261,8 @@ class LocalMemory:
             "AGENTMEMORY_OPS_HOST": HOST,
             "AGENTMEMORY_INSTANCE": INSTANCE,
             "AGENTMEMORY_LOG_FORMAT": self._log_format,
+            # All of it is the memory of who runs it.
+            "AGENTMEMORY_ALLOW_EXPORT_AND_ERASURE": "true",
         }
 
 

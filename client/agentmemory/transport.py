@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,10 +12,11 @@ import aiohttp
 from yarl import URL
 
 from agentmemory.encoding import decode
-from agentmemory.errors import AgentMemoryError, Unavailable, UnexpectedAnswer, Unreachable, problem_from
+from agentmemory.errors import AgentMemoryError, CutOff, Unavailable, UnexpectedAnswer, Unreachable, problem_from
 from agentmemory.retries import Retries
 
 SHOWN = 200  # characters of a foreign answer
+LONGEST_SILENCE = 60.0  # seconds between two parts of a long answer
 T = TypeVar("T")
 
 
@@ -80,18 +81,51 @@ class Transport:
             ProblemError: the sidecar refused; Unavailable only after the last try.
             UnexpectedAnswer: what answers is not AgentMemory.
         """
+        patience = request.timeout or self._timeout
         try:
-            return await self._persist(request, retries or self._retries)
+            return await self._persist(lambda seconds: self._try(request, seconds), patience, retries or self._retries)
         except AgentMemoryError as error:
             error.idempotency_key = request.key
             raise
 
-    async def _persist(self, request: Request, retries: Retries) -> Answer:
-        patience = request.timeout or self._timeout
+    async def lines(self, request: Request) -> AsyncIterator[bytes]:
+        """The lines of a long answer, each with its end, as they come; tried again until it begins.
+
+        Raises:
+            CutOff: it ended in the middle.
+            Unreachable, ProblemError, UnexpectedAnswer: it did not begin.
+        """
+        response = await self._persist(lambda _: self._begin(request), self._timeout, self._retries)
+        try:
+            rest = b""
+            async for part in response.content.iter_any():
+                *whole, rest = (rest + part).split(b"\n")
+                for line in whole:
+                    yield line + b"\n"
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise CutOff(f"The answer of {self.url} ended in the middle: ask for it again.") from error
+        finally:
+            response.close()
+
+    async def _begin(self, request: Request) -> aiohttp.ClientResponse:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=LONGEST_SILENCE)
+        try:
+            response = await self._opened.request(
+                request.method, URL(self.url + request.path, encoded=True), timeout=timeout, allow_redirects=False
+            )
+            if response.status != 200:
+                _judge(Answer(response.status, response.headers, await response.read()), self.url)
+        except TimeoutError:
+            raise Unreachable(f"{self.url} did not begin to answer in time.") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unreachable(f"{_reason(self.url, error)} Is the sidecar running there?") from error
+        return response
+
+    async def _persist(self, attempt: Callable[[float], Awaitable[T]], patience: float, retries: Retries) -> T:
         failures, first_failure, left = 0, 0.0, patience
         while True:
             try:
-                return await self._try(request, min(patience, left))
+                return await attempt(min(patience, left))
             except (Unreachable, Unavailable) as error:
                 failures += 1
                 now = time.monotonic()

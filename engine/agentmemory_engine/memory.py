@@ -38,6 +38,7 @@ from agentmemory_engine.errors import (
     VersionConflict,
 )
 from agentmemory_engine.events import Events, Tail, TimelineQuery, read_unflushed
+from agentmemory_engine.export import Added, Exporter, Fact, SessionLine, import_rows
 from agentmemory_engine.hydrate import HydrateQuery, assemble
 from agentmemory_engine.identity import Identity
 from agentmemory_engine.journal import ABSENT, ANY, Journal, Submission
@@ -48,6 +49,7 @@ from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.progress import Progress
 from agentmemory_engine.recall import Recall, RecallQuery
 from agentmemory_engine.redis import Redis
+from agentmemory_engine.retention import Retention
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Opener, Ownership
 from agentmemory_engine.status import Reporter, reason_of
@@ -93,7 +95,9 @@ class Memory:
         self._identity = Identity(redis, postgres, settings)
         self._barrier = Barrier(postgres, self.consolidator, progress)
         self._reporter = Reporter(redis, postgres, self._journal, settings)
+        self.exporter = Exporter(postgres, self._tail, self._events, self._working, settings)
         self._erasing = Erasing(postgres, self._journal, self._barrier, settings)
+        self.retention = Retention(postgres, settings, lambda: self.consolidator.owned, observer)
         self.dead_letters = DeadLetters(postgres, embed=embedder.enabled)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -101,6 +105,8 @@ class Memory:
         await self._postgres.open()
         if self._work:
             self._tasks.append(asyncio.create_task(self.consolidator.run(), name="consolidation"))
+            if self.settings.retention is not None:
+                self._tasks.append(asyncio.create_task(self.retention.run(), name="retention"))
             if self._embedder.enabled:
                 await self._embedder.start()
                 self._tasks.append(asyncio.create_task(self._vectors.run(), name="embedding"))
@@ -199,6 +205,10 @@ class Memory:
         stores. The same key answers the first erasure. Raises KeyReused, PositionLost, JournalFull, ShardClosed.
         """
         return await self._erasing.erase(check_agent(agent), key or uuid4().hex, seconds)
+
+    async def import_rows(self, agent: str, sessions: list[SessionLine], facts: list[Fact]) -> Added:
+        """Store sessions and knowledge of an export; what is there stays. Raises InvalidInput."""
+        return await import_rows(self._postgres, check_agent(agent), sessions, facts)
 
     async def recent(self, agent: str, limit: int | None = None) -> Page:
         """The last messages, oldest first."""

@@ -16,6 +16,8 @@ class Observer(Protocol):
 
     def embedded(self, events: int, seconds: float) -> None: ...
 
+    def expired(self, events: int) -> None: ...
+
     def failed(self, what: str) -> None: ...
 
 
@@ -32,6 +34,9 @@ class Silent:
         pass
 
     def embedded(self, events: int, seconds: float) -> None:
+        pass
+
+    def expired(self, events: int) -> None:
         pass
 
     def failed(self, what: str) -> None:

@@ -27,6 +27,8 @@ class Settings:
     instance: str = field(default_factory=lambda: uuid4().hex)
     """Names this sidecar as an owner. The same name after a restart takes its own shards back at once."""
     snapshots_kept: int = 5
+    retention: float | None = None
+    """How long an event stays after it was accepted; None: for good."""
 
     @cached_property
     def keys(self) -> Keys:

@@ -157,8 +157,10 @@ class Opener:
         return await self._redis.run(load_script("token"), keys, [run_id, owned.opening])
 
     async def _record(self, owned: Owned, run_id: bytes, found: Entry, trimmed: Entry) -> Owned | None:
-        """Note what this opening found, and carry out erasures that Redis lost; where Redis had trimmed what Postgres no
-        longer has, note the gap."""
+        """Note what this opening found; where Redis had trimmed what Postgres no longer has, note the gap.
+
+        Erasures that Redis lost after they were accepted are carried out.
+        """
         async with self._postgres.transaction() as session:
             durable = await lock_shard(session, self._postgres, owned)
             if durable is None:

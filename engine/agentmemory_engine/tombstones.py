@@ -1,7 +1,8 @@
 """Tombstones: how the owner of a shard carries out the erasures in its journal.
 
-Everything of the agent at or before the erasure's entry goes, in the transaction that makes the entry durable; what comes
-after it is a new life. Erasures that Redis lost after they were accepted are carried out when the shard is opened.
+Everything of the agent at or before the erasure's entry goes, in the transaction that makes the entry durable; what
+comes after it is a new life. Erasures that Redis lost after they were accepted are carried out when the shard is
+opened.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from agentmemory_sidecar.errors import ConfigError, GaveUp
 from agentmemory_sidecar.metrics import Metrics
 from agentmemory_sidecar.opening import make_memory
 from agentmemory_sidecar.prepare import prepare, read_administrators
-from agentmemory_sidecar.resource import warnings_about
 from agentmemory_sidecar.sidecar import Sidecar
 
 logger = logging.getLogger("agentmemory_sidecar")
@@ -38,6 +37,8 @@ environment:
   AGENTMEMORY_OPS_PORT         /healthz /readyz /metrics (spec.sidecar.opsPort, 7071)
   AGENTMEMORY_OPS_HOST         their address (0.0.0.0)
   AGENTMEMORY_AGENTS           agent ids, or patterns with * and ?, that may be named, by commas (any)
+  AGENTMEMORY_ALLOW_EXPORT_AND_ERASURE
+                               true: agents may be exported and erased though AGENTMEMORY_AGENTS names none (false)
   AGENTMEMORY_MAX_BODY         largest body of a request in bytes (4 MiB)
   AGENTMEMORY_INSTANCE         names this sidecar as an owner of shards (random)
   AGENTMEMORY_LEASE            seconds after which a silent owner's shards are taken (10)
@@ -66,9 +67,7 @@ def run(
     """Load the configuration and run a command; answer the exit status."""
     try:
         set_up_logging(environment)
-        config, spec = load_config(environment)
-        for warning in warnings_about(spec):
-            logger.warning("%s", warning)
+        config, _ = load_config(environment)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(command(config, environment))
     except (ConfigError, LogSettingsError) as error:

@@ -19,11 +19,14 @@ from agentmemory_sidecar.routes import OPERATIONS
 _PAGE_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 
 
-def make_app(memory: Memory, metrics: Metrics, *, max_body: int, agents: Sequence[str] = ()) -> web.Application:
-    """The API over `memory`. A body over `max_body` bytes is refused; `agents` limits which may be named."""
+def make_app(
+    memory: Memory, metrics: Metrics, *, max_body: int, agents: Sequence[str] = (), allow_whole: bool = False
+) -> web.Application:
+    """The API over `memory`. A body over `max_body` bytes is refused; `agents` limits which may be named; `allow_whole`
+    allows export and erasure where it does not."""
     app = web.Application(middlewares=[make_guard(metrics)], client_max_size=max_body)
     app[MEMORY] = memory
-    app[AGENTS] = AllowedAgents(agents)
+    app[AGENTS] = AllowedAgents(agents, whole=allow_whole)
     for operation in OPERATIONS:
         # An empty agent id is the caller's mistake to be named, not an unknown route.
         path = operation.path.replace("{agent}", "{agent:[^/]*}")

@@ -12,6 +12,7 @@ from agentmemory_engine.redis import RedisAddress
 from agentmemory_engine.settings import Settings
 from agentmemory_sidecar.credentials import CredentialFiles
 from agentmemory_sidecar.errors import ConfigError
+from agentmemory_sidecar.requests import ALLOW_WHOLE
 from agentmemory_sidecar.resource import (
     AgentMemory,
     EmbeddingSpec,
@@ -41,6 +42,8 @@ class Config:
     max_body: int = _MAX_BODY
     agents: tuple[str, ...] = ()
     """Agent ids, or patterns of them, that may be named; empty: any."""
+    allow_whole: bool = False
+    """Whether agents may be exported and erased though `agents` names none."""
     stop_timeout: float = 20.0
     drain_timeout: float = 600.0
     prepare_timeout: float = 60.0
@@ -77,6 +80,7 @@ def load_config(environment: Mapping[str, str]) -> tuple[Config, Spec]:
             1 << 29,
         ),
         agents=_list(environment.get("AGENTMEMORY_AGENTS")),
+        allow_whole=_flag(environment, ALLOW_WHOLE),
         stop_timeout=_number(environment, "AGENTMEMORY_STOP_TIMEOUT", 20.0, 0.5, 3600.0),
         drain_timeout=_number(environment, "AGENTMEMORY_DRAIN_TIMEOUT", 600.0, 0.0, 86_400.0),
         prepare_timeout=_number(environment, "AGENTMEMORY_PREPARE_TIMEOUT", 60.0, 0.0, 3600.0),
@@ -95,6 +99,7 @@ def _settings(resource: AgentMemory, environment: Mapping[str, str]) -> Settings
         max_document_size=int(spec.working_memory.max_document_size),
         max_delay=float(spec.consolidation.max_delay),
         batch_size=spec.consolidation.batch_size,
+        retention=None if spec.retention.events is None else float(spec.retention.events),
         lease=_number(environment, "AGENTMEMORY_LEASE", 10.0, 0.5, 600.0),
     )
     instance = environment.get("AGENTMEMORY_INSTANCE")
@@ -120,6 +125,13 @@ def _number(environment: Mapping[str, str], name: str, default: Number, low: Num
     if not low <= value <= high:
         raise ConfigError(f"{name}: {text[:40]} is not from {low:g} to {high:g}")
     return value
+
+
+def _flag(environment: Mapping[str, str], name: str) -> bool:
+    text = environment.get(name) or "false"
+    if text not in ("true", "false"):
+        raise ConfigError(f"{name}: {text[:40]!r} is neither true nor false")
+    return text == "true"
 
 
 def _list(text: str | None) -> tuple[str, ...]:

@@ -44,6 +44,12 @@ class AgentNotAllowed(Refusal):
     status = 403
 
 
+class WholeAgentNotAllowed(Refusal):
+    code = "whole-agent-not-allowed"
+    title = "Export and erasure not allowed"
+    status = 403
+
+
 class UnsupportedMediaType(Refusal):
     code = "unsupported-media-type"
     title = "Unsupported media type"

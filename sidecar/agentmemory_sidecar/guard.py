@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from contextvars import ContextVar
 from itertools import count
 
 from aiohttp import hdrs, web
@@ -20,6 +21,8 @@ from agentmemory_sidecar.problems import problem_of
 
 CLIENT = "AgentMemory-Client"
 REQUEST_ID = "AgentMemory-Request-Id"
+CURRENT_ID: ContextVar[str] = ContextVar("request_id")
+"""The id of the request that is being answered, for an answer that is sent in parts."""
 OPEN_PATHS = frozenset(("/openapi.json", "/docs"))
 _HOST = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE | re.ASCII)
 
@@ -44,6 +47,7 @@ def make_guard(metrics: Metrics) -> Middleware:
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         request_id = f"{prefix}-{next(numbers):x}"
+        CURRENT_ID.set(request_id)
         response: web.StreamResponse
         try:
             check_caller(request)

@@ -66,6 +66,7 @@ class Metrics:
         self._consolidated = self._counter("events_consolidated", "Events that this sidecar moved into Postgres.")
         self._dead_lettered = self._counter("dead_lettered", "Events that this sidecar made dead letters.")
         self._embedded = self._counter("events_embedded", "Events that this sidecar embedded.")
+        self._expired = self._counter("events_expired", "Events that this sidecar deleted as older than they are kept.")
         self._openings = self._counter("openings", "Shards that this sidecar opened for a new run of Redis.")
         self._failures = Counter(
             "agentmemory_failures", "Rounds of a worker that failed and are tried again.", ["part"],
@@ -82,7 +83,7 @@ class Metrics:
         self._children: dict[tuple[str, str, int], Histogram] = {}
         build = Gauge("agentmemory_build_info", "Always 1.", ["version"], registry=self.registry)
         build.labels(version("agentmemory")).set(1)
-        for part in ("consolidation", "embedding"):
+        for part in ("consolidation", "embedding", "retention"):
             self._failures.labels(part)
 
     def _gauge(self, name: str, documentation: str) -> Gauge:
@@ -119,6 +120,9 @@ class Metrics:
 
     def embedded(self, events: int, seconds: float) -> None:
         self._embedded.inc(events)
+
+    def expired(self, events: int) -> None:
+        self._expired.inc(events)
 
     def failed(self, what: str) -> None:
         self._failures.labels(what).inc()

@@ -229,15 +229,15 @@ class Problem(Struct, kw_only=True):
 
 def recorded(event: StoredEvent) -> RecordedEvent:
     """An event as it is answered."""
-    return RecordedEvent(**_members(event))
+    return RecordedEvent(**event_members(event))
 
 
 def recalled(hit: Hit) -> RecalledEvent:
     """A hit as it is answered."""
-    return RecalledEvent(**_members(hit.event), score=hit.score, scores=hit.scores)
+    return RecalledEvent(**event_members(hit.event), score=hit.score, scores=hit.scores)
 
 
-def _members(event: StoredEvent) -> dict[str, Any]:
+def event_members(event: StoredEvent) -> dict[str, Any]:
     return {
         "id": event.id,
         "position": str(event.position),

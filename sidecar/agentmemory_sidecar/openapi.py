@@ -14,7 +14,7 @@ from aiohttp import hdrs
 
 from agentmemory_sidecar.guard import CLIENT, REQUEST_ID
 from agentmemory_sidecar.models import Problem
-from agentmemory_sidecar.operations import JSON, Document, Operation
+from agentmemory_sidecar.operations import Document, Operation
 from agentmemory_sidecar.problems import CONTENT_TYPE
 from agentmemory_sidecar.requests import IDEMPOTENCY_KEY
 
@@ -74,7 +74,10 @@ def _operation(operation: Operation, schema_of: dict[str, Json]) -> Json:
         "tags": [operation.tag],
         "parameters": [*_path_parameters(operation), *_query_parameters(operation), *_header_parameters(operation)],
         "responses": {
-            **{str(status): _answer(status, any_of, schema_of) for status, any_of in operation.answers.items()},
+            **{
+                str(status): _answer(status, any_of, schema_of, operation.media)
+                for status, any_of in operation.answers.items()
+            },
             **{str(status): _refusal(status, schema_of) for status in sorted({*operation.problems, *_EVERYWHERE})},
         },
     }
@@ -115,14 +118,14 @@ def _schema(kind: Any, schema_of: dict[str, Json]) -> Json:
     return _DOCUMENT if kind is Document else schema_of[str(kind)]
 
 
-def _answer(status: int, any_of: tuple[Any, ...], schema_of: dict[str, Json]) -> Json:
+def _answer(status: int, any_of: tuple[Any, ...], schema_of: dict[str, Json], media: str) -> Json:
     answer: Json = {
         "description": HTTPStatus(status).phrase,
         "headers": {REQUEST_ID: {"schema": {"type": "string"}}},
     }
     if any_of:
         one, *others = (_schema(kind, schema_of) for kind in any_of)
-        answer["content"] = {JSON: {"schema": {"anyOf": [one, *others]} if others else one}}
+        answer["content"] = {media: {"schema": {"anyOf": [one, *others]} if others else one}}
     if Document in any_of:
         answer["headers"][str(hdrs.ETAG)] = {
             "schema": {"type": "string"},

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+NDJSON = "application/x-ndjson"
 JSON_PATCH = "application/json-patch+json"
 
 
@@ -24,8 +25,11 @@ class NoParams(Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One method of one path. `body` maps each media type to its struct, `answers` each status to the structs that it
-    may carry; `problems` are the statuses of its refusals beside those that every route may answer."""
+    """One method of one path.
+
+    `body` maps each media type to its struct, `answers` each status to the structs that it may carry as `media` (of
+    NDJSON: each line); `problems` are the statuses of its refusals beside those that every route may answer.
+    """
 
     method: str
     path: str
@@ -37,4 +41,5 @@ class Operation:
     params: type[Struct] = NoParams
     headers: tuple[str, ...] = ()
     answers: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
+    media: str = JSON
     problems: tuple[int, ...] = ()

@@ -15,18 +15,23 @@ from agentmemory_engine.journal import ABSENT
 from agentmemory_engine.keys import check_agent
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.positions import Position
-from agentmemory_sidecar.errors import AgentNotAllowed, ClientGone
+from agentmemory_sidecar.errors import AgentNotAllowed, ClientGone, WholeAgentNotAllowed
 
 S = TypeVar("S", bound=msgspec.Struct)
 IDEMPOTENCY_KEY = "Idempotency-Key"
+ALLOW_WHOLE = "AGENTMEMORY_ALLOW_EXPORT_AND_ERASURE"
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _ENTITY_TAG = re.compile(r'(?:W/)?"([^"]*)"')
 
 
 class AllowedAgents:
-    """Which agents this sidecar's pod may name: ids, or patterns with `*` and `?`; none given: any."""
+    """Which agents this sidecar's pod may name: ids, or patterns with `*` and `?`; none given: any.
 
-    def __init__(self, patterns: Sequence[str]) -> None:
+    `whole` allows it to export and erase agents also where none are given.
+    """
+
+    def __init__(self, patterns: Sequence[str], *, whole: bool = False) -> None:
+        self._whole = whole or bool(patterns)
         joined = "|".join(fnmatch.translate(pattern) for pattern in patterns)
         self._pattern = re.compile(joined) if patterns else None
 
@@ -43,6 +48,15 @@ class AllowedAgents:
             )
         return agent
 
+    def check_whole(self, agent: str) -> str:
+        """As check, for what concerns all of an agent's memory. Raises WholeAgentNotAllowed as well."""
+        if not self._whole:
+            raise WholeAgentNotAllowed(
+                "Export, import and erasure want the pod's agents to be named: give it the annotation "
+                f"agentmemory.io/agents (AGENTMEMORY_AGENTS), or allow them for any agent with {ALLOW_WHOLE}=true."
+            )
+        return self.check(agent)
+
 
 MEMORY = web.AppKey("memory", Memory)
 AGENTS = web.AppKey("agents", AllowedAgents)
@@ -51,6 +65,14 @@ AGENTS = web.AppKey("agents", AllowedAgents)
 def agent_of(request: web.Request) -> str:
     """The agent in the path. Raises InvalidAgentId, AgentNotAllowed."""
     return request.app[AGENTS].check(request.match_info["agent"])
+
+
+def whole_agent_of(request: web.Request) -> str:
+    """The agent in the path, whose memory is asked for as a whole.
+
+    Raises InvalidAgentId, AgentNotAllowed, WholeAgentNotAllowed.
+    """
+    return request.app[AGENTS].check_whole(request.match_info["agent"])
 
 
 async def body_of(request: web.Request) -> bytes:

@@ -15,6 +15,7 @@ from agentmemory_sidecar.quantities import Bytes, Seconds, parse_duration, parse
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LONGEST_TTL = 3650 * 86_400.0
+_LONGEST_RETENTION = 36_500 * 86_400.0
 _LARGEST_DOCUMENT = 64 << 20
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -176,16 +177,11 @@ def _check(resource: AgentMemory) -> None:
         raise ValueError("spec.workingMemory.maxDocumentSize: it is from 1Ki to 64Mi")
     if not 0.01 <= spec.consolidation.max_delay <= 3600:
         raise ValueError("spec.consolidation.maxDelay: it is from 10ms to 1h")
+    if spec.retention.events is not None and not 1 <= spec.retention.events <= _LONGEST_RETENTION:
+        raise ValueError("spec.retention.events: events are kept from 1s to 36500d; leave it out to keep them for good")
     _check_one_of("spec.redis", managed=spec.redis.managed, external=spec.redis.external)
     _check_one_of("spec.postgres", managed=spec.postgres.managed, external=spec.postgres.external)
     _check_served(spec)
-
-
-def warnings_about(spec: Spec) -> list[str]:
-    """What the resource asks for and this version leaves undone without harm."""
-    if spec.retention.events is None:
-        return []
-    return ["spec.retention.events is not applied by this version: every event is kept"]
 
 
 def _check_one_of(field: str, **members: Any) -> None:

@@ -32,7 +32,7 @@ class Sidecar:
         self._memory = memory
         self._stopping = False
         self._health = Health(memory, metrics, lambda: self._stopping)
-        api = make_app(memory, metrics, max_body=config.max_body, agents=config.agents)
+        api = make_app(memory, metrics, max_body=config.max_body, agents=config.agents, allow_whole=config.allow_whole)
         patience = config.stop_timeout * _SHARE_OF_REQUESTS
         self._api = web.AppRunner(api, access_log=None, handle_signals=False, shutdown_timeout=patience)
         self._ops = web.AppRunner(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -51,7 +51,8 @@ async def write(
 async def believe(stores: LocalStores, settings: Settings, agent: str, content: str) -> None:
     """A piece of knowledge, as a request writes it."""
     await execute(
-        stores, settings, "INSERT INTO {schema}.agent_knowledge (agent_id, id, topic, content) VALUES ($1, $2, 't', $3)",
+        stores, settings,
+        "INSERT INTO {schema}.agent_knowledge (agent_id, id, topic, content) VALUES ($1, $2, 't', $3)",
         agent, uuid4(), content,
     )  # fmt: skip
 
@@ -245,7 +246,8 @@ async def test_what_comes_after_it_is_a_new_life(quiet: Memory, stores: LocalSto
     await believe(stores, settings, "a", "a new fact")
     await execute(
         stores, settings,
-        "INSERT INTO {schema}.agent_sessions (agent_id, session_id, started_at, last_event_at) VALUES ('a', 'n', $1, $1)",
+        "INSERT INTO {schema}.agent_sessions (agent_id, session_id, started_at, last_event_at)"
+        " VALUES ('a', 'n', $1, $1)",
         datetime.now(UTC),
     )  # fmt: skip
     await write(quiet, "after", session="day-1", document='{"v": 4}')
@@ -258,6 +260,68 @@ async def test_what_comes_after_it_is_a_new_life(quiet: Memory, stores: LocalSto
     async with admin_redis(stores) as client:
         shard = settings.shard_of("a")
         assert await client.pttl(settings.keys.document(shard, "a")) > 0
+
+
+async def test_a_session_that_both_lives_name_begins_with_the_second(
+    quiet: Memory, stores: LocalStores, settings: Settings
+) -> None:
+    await write(quiet, "before", more='"at": "2001-01-01T00:00:00Z"')
+    await quiet.erase("a", seconds=0)
+    await write(quiet, "after", more='"at": "2002-02-02T00:00:00Z"')
+    await flush(quiet)
+    [session] = await execute(stores, settings, "SELECT started_at FROM {schema}.agent_sessions")
+    assert session["started_at"] == datetime(2002, 2, 2, tzinfo=UTC)
+
+
+async def test_a_session_that_was_consolidated_between_acceptance_and_erasure_goes(
+    make_memory: MakeMemory, stores: LocalStores, settings: Settings
+) -> None:
+    async with make_memory(work=False, max_delay=600.0, batch_size=1) as memory:
+        await flush(memory)
+        await write(memory, "before")
+        await memory.erase("a", key="forget", seconds=0)
+        await flush(memory)
+        assert await counts(stores, settings, "a") == dict.fromkeys(OF_AN_AGENT, 0)
+        receipt = await memory.erase("a", key="forget", seconds=0)
+        assert receipt.erased is not None
+        assert (receipt.erased.events, receipt.erased.sessions) == (1, 1)
+
+
+async def test_a_turn_that_crashes_its_owner_is_no_dead_letter_after_it(
+    quiet: Memory, stores: LocalStores, settings: Settings
+) -> None:
+    await write(quiet, "before")
+    await quiet.erase("a", seconds=0)
+    owned = quiet.consolidator.owned[settings.shard_of("a")]
+    batch = await quiet._journal.read(owned.shard, opening=owned.opening, epoch=owned.epoch, count=10)
+    assert batch is not None
+    first, last = replace(batch, entries=batch.entries[:1]), replace(batch, entries=batch.entries[1:])
+    writer = quiet.consolidator._writer
+    assert (await written(writer.write(owned, last, {}, None, deadly=True))).dead == 0
+    await written(writer.write(owned, first, {}, None, deadly=True))
+    assert await counts(stores, settings, "a") == dict.fromkeys(OF_AN_AGENT, 0)
+
+
+async def written(writing: Any) -> Any:
+    done = await writing
+    assert done is not None
+    return done
+
+
+async def test_a_mark_hides_from_a_reader_without_redis_only_what_is_before_it(
+    quiet: Memory, stores: LocalStores, settings: Settings
+) -> None:
+    receipts = [await write(quiet, f"number {number}") for number in range(8)]
+    await flush(quiet)
+    erasure = Erasure("a", receipts[5].position.entry, b"k", datetime.now(UTC))
+    async with quiet._postgres.transaction() as session:
+        await Tombstones(quiet._postgres).mark(session, settings.shard_of("a"), erasure)
+    assert len(await contents(quiet)) == 8
+    await stores.valkey.kill()
+    try:
+        assert await contents(quiet) == ["number 6", "number 7"]
+    finally:
+        await stores.valkey.start()
 
 
 async def test_the_key_of_an_erasure_erases_once_also_after_redis_lost_it(

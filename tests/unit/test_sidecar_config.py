@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +14,6 @@ from agentmemory_sidecar.config import Config, load_config
 from agentmemory_sidecar.credentials import CredentialFiles
 from agentmemory_sidecar.errors import ConfigError
 from agentmemory_sidecar.quantities import parse_duration, parse_size
-from agentmemory_sidecar.resource import parse_resource, warnings_about
 
 WHOLE = """
 apiVersion: agentmemory.io/v1alpha1
@@ -104,9 +102,16 @@ def test_external_stores_are_used_where_the_environment_names_none(load: Load) -
     assert load(with_spec(spec)).redis.url == STORES["AGENTMEMORY_REDIS_URL"]
 
 
-def test_retention_that_is_not_applied_is_said() -> None:
-    assert warnings_about(parse_resource(yaml.safe_load(WHOLE), "x").spec)
-    assert not warnings_about(parse_resource(yaml.safe_load(LEAST), "x").spec)
+def test_events_are_kept_for_good_unless_a_retention_is_given(load: Load) -> None:
+    assert load(WHOLE).settings.retention == 90 * 86_400
+    assert load(LEAST).settings.retention is None
+
+
+def test_export_and_erasure_are_allowed_only_where_it_is_said(load: Load) -> None:
+    assert not load().allow_whole
+    assert load(AGENTMEMORY_ALLOW_EXPORT_AND_ERASURE="true").allow_whole
+    with pytest.raises(ConfigError, match="AGENTMEMORY_ALLOW_EXPORT_AND_ERASURE"):
+        load(AGENTMEMORY_ALLOW_EXPORT_AND_ERASURE="yes")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +131,8 @@ def test_retention_that_is_not_applied_is_said() -> None:
         ("{workingMemory: {tll: 1h}}", "spec.workingMemory: Object contains unknown field `tll`"),
         ("{consolidation: {maxDelay: 0s}}", "spec.consolidation.maxDelay"),
         ("{consolidation: {batchSize: 0}}", "spec.consolidation.batchSize"),
+        ("{retention: {events: 0s}}", "spec.retention.events"),
+        ("{retention: {events: 36501d}}", "spec.retention.events"),
         ("{embedding: {dimensions: 0}}", "spec.embedding.dimensions"),
         ("{embedding: {provider: Cohere}}", "spec.embedding.provider"),
         ("{embedding: {provider: OpenAI}}", "spec.embedding.provider: this version"),

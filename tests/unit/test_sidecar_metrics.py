@@ -92,7 +92,7 @@ def test_what_the_engine_tells_is_counted() -> None:
     assert found["agentmemory_dead_lettered_total"] == {(): 1.0}
     assert found["agentmemory_events_embedded_total"] == {(): 4.0}
     assert found["agentmemory_openings_total"] == {(): 1.0}
-    assert found["agentmemory_failures_total"] == {("consolidation",): 0.0, ("embedding",): 1.0}
+    assert found["agentmemory_failures_total"] == {("consolidation",): 0.0, ("embedding",): 1.0, ("retention",): 0.0}
 
 
 def test_a_method_that_nobody_knows_is_no_label_of_its_own() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentmemory.cli import fleet, import_file, local, memory
+from agentmemory.cli import fleet, import_file, local, memory, whole
 
 app = typer.Typer(
     name="agentmemory",
@@ -24,6 +24,8 @@ app.command()(memory.turn)
 app.command()(memory.recall)
 app.command()(memory.hydrate)
 app.command()(memory.timeline)
+app.command()(whole.export)
+app.command()(whole.erase)
 app.command()(fleet.status)
 app.add_typer(fleet.letters, name="dead-letters")
 

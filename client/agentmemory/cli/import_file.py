@@ -23,7 +23,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from agentmemory import exports
 from agentmemory.cli import show
+from agentmemory.cli.copier import Copied, Copier
 from agentmemory.cli.faults import run
 from agentmemory.cli.importer import Importer, Known, Survey
 from agentmemory.cli.options import CLIENT_NAME, AgentName, AsJson, Url, connect
@@ -130,17 +132,52 @@ def import_file(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load a conversation into an agent's memory.
+    """Load a conversation, or what `agentmemory export` wrote, into an agent's memory.
 
-    Each line of FILE is a JSON object with `id`, `at` (a date with its time zone), `content` and, if there are,
+    Of a conversation, each line of FILE is a JSON object with `id`, `at` (a date with its time zone), `content` and, if there are,
     `session` and `speaker`. The file is checked whole before anything is sent. A run that was cut off goes on when it
     is started again; a file that has grown since is imported from where it ended.
 
-    Example:
+    An export keeps its order, times, sessions and knowledge; ids and positions are new, and a document that is there is
+    kept. Imported again, it adds nothing.
+
+    Examples:
 
       agentmemory import talk.jsonl --agent research-1
+
+      agentmemory import research-1.jsonl --agent research-2
     """
-    run(_import(file, agent, resume, skip_bad, wait, url, as_json))
+    with file.open("rb") as stream:
+        is_export = exports.is_export(stream.readline())
+    if is_export:
+        run(_copy(file, agent, wait, url, as_json))
+    else:
+        run(_import(file, agent, resume, skip_bad, wait, url, as_json))
+
+
+async def _copy(file: Path, agent: str, wait: bool, url: str | None, as_json: bool) -> None:
+    async with AgentMemory(url, client_name=CLIENT_NAME, retries=PATIENCE) as memory:
+        copier = Copier(file, memory.agent(agent))
+        result = await copier.send(copier.survey())
+        if wait and copier.last is not None:
+            await memory.wait(copier.last, until="searchable", within=None)
+    show.machine(result) if as_json else _tell(Console(), result)
+
+
+def _tell(console: Console, result: Copied) -> None:
+    table = Table.grid(padding=(0, 3))
+    rows = {
+        "events": f"{result.events:,}",
+        "in memory before": f"{result.events_already_there:,}",
+        "sessions added or completed": f"{result.sessions:,}",
+        "knowledge": f"{result.knowledge:,}",
+        "dead letters, offered again": f"{result.dead_letters:,}",
+        "dead letters left out": f"{result.left_out:,}",
+        "document": result.document,
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
 
 
 async def _import(

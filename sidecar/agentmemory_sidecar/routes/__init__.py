@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from agentmemory_sidecar.operations import Operation
-from agentmemory_sidecar.routes import consolidation, dead_letters, events, recall, turns, working_memory
+from agentmemory_sidecar.routes import (
+    consolidation,
+    dead_letters,
+    erasure,
+    events,
+    export,
+    recall,
+    turns,
+    working_memory,
+)
 
 OPERATIONS: tuple[Operation, ...] = (
     *working_memory.OPERATIONS,
@@ -12,4 +21,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *recall.OPERATIONS,
     *consolidation.OPERATIONS,
     *dead_letters.OPERATIONS,
+    *export.OPERATIONS,
+    *erasure.OPERATIONS,
 )

@@ -91,12 +91,12 @@ def _letter(letter: DeadLetter) -> Letter:
         index=letter.index,
         reason=letter.reason,
         sqlstate=letter.sqlstate,
-        event=_event(letter.raw),
+        event=event_of(letter.raw),
         dead_at=letter.dead_at,
     )
 
 
-def _event(raw: bytes) -> Raw:
+def event_of(raw: bytes) -> Raw:
     """The letter's JSON as it is, or its text as a JSON string."""
     try:
         raw.decode()

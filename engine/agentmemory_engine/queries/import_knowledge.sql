@@ -1,0 +1,9 @@
+-- $1 agent, $2 facts as export_knowledge.sql gives them. What is there already, or contradicts what is believed now, is left.
+WITH stored AS (
+    INSERT INTO {schema}.agent_knowledge
+    SELECT fact.* FROM unnest($2::text[]) AS given (line),
+        jsonb_populate_record(NULL::{schema}.agent_knowledge, given.line::jsonb || jsonb_build_object('agent_id', $1::text)) AS fact
+    ON CONFLICT DO NOTHING
+    RETURNING id
+)
+SELECT count(*) FROM stored
