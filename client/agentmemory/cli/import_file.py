@@ -134,9 +134,9 @@ def import_file(
 ) -> None:
     """Load a conversation, or what `agentmemory export` wrote, into an agent's memory.
 
-    Of a conversation, each line of FILE is a JSON object with `id`, `at` (a date with its time zone), `content` and, if there are,
-    `session` and `speaker`. The file is checked whole before anything is sent. A run that was cut off goes on when it
-    is started again; a file that has grown since is imported from where it ended.
+    Of a conversation, each line is a JSON object with `id`, `at` (a date with its time zone), `content` and, if there
+    are, `session` and `speaker`. The file is checked whole before anything is sent. A run that was cut off goes on when
+    it is started again; a file that has grown since is imported from where it ended.
 
     An export keeps its order, times, sessions and knowledge; ids and positions are new, and a document that is there is
     kept. Imported again, it adds nothing.

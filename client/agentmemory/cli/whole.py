@@ -30,7 +30,8 @@ def export(
 ) -> None:
     """Write all that memory holds of an agent, a JSON object a line.
 
-    Its document, sessions, events, knowledge and dead letters. The last line says that it is whole. `agentmemory import` takes the file into another agent, or another memory.
+    Its document, sessions, events, knowledge and dead letters. The last line says that it is whole. `agentmemory
+    import` takes the file into another agent, or another memory.
 
     Examples:
 
