@@ -173,6 +173,8 @@ def turns(lines: Iterable[bytes], agent: str) -> Iterator[CopiedTurn]:
             size += len(raw)
         elif isinstance(line, _Letter):
             yield _dead_turn(line, agent)
+    if group:
+        yield _turn(group, agent)
 
 
 def _turn(group: Sequence[_Event], agent: str) -> CopiedTurn:
