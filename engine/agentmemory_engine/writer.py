@@ -16,7 +16,7 @@ from agentmemory_engine.batches import (
     session_columns,
     sessions_of,
 )
-from agentmemory_engine.journal import ERASED, Batch, JournalEntry
+from agentmemory_engine.journal import Batch, JournalEntry
 from agentmemory_engine.keys import digest_agent, event_id
 from agentmemory_engine.positions import START, Entry
 from agentmemory_engine.postgres import POISON, Postgres, Session
@@ -75,7 +75,7 @@ class Writer:
         await self._tombstones.thin_out(owned.shard, erasures_of(batch.entries))
         living = survivors(batch.entries)
         rows = [] if deadly else [row for entry in living for row in rows_of(entry)]
-        dead = [_deadly(entry) for entry in living if entry.change != ERASED] if deadly else []
+        dead = [_deadly(entry) for entry in living] if deadly else []
         try:
             return await self._commit(owned, batch, documents, trimmed, rows, dead, bisect=False)
         except POISON:

@@ -414,8 +414,14 @@ async def test_a_crash_of_redis_back_to_before_it_brings_nothing_back(quiet: Mem
 
 @pytest.mark.parametrize("how", ["rollback", "flushall", "restart"])
 async def test_one_that_was_accepted_is_carried_out_whatever_redis_lost(
-    quiet: Memory, stores: LocalStores, settings: Settings, backup: Backup, how: str
+    quiet: Memory,
+    stores: LocalStores,
+    settings: Settings,
+    backup: Backup,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
 ) -> None:
+    monkeypatch.setattr(tombstones, "_AT_ONCE", 1)
     await live(quiet, stores, settings, "a")
     await write(quiet, "pending")
     await backup.take()
@@ -434,6 +440,8 @@ async def test_one_that_was_accepted_is_carried_out_whatever_redis_lost(
     assert (receipt.position, receipt.repeated) == (accepted.position, True)
     assert receipt.erased is not None
     assert (receipt.erased.events, receipt.erased.snapshots) == (2, 1)
+    [revision] = await execute(stores, settings, "SELECT revision FROM {schema}.agent_revisions")
+    assert revision["revision"] == 3
     assert await counts(stores, settings, "a") == dict.fromkeys(OF_AN_AGENT, 0)
 
 
