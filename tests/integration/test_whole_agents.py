@@ -353,6 +353,16 @@ async def test_an_export_imported_again_is_the_same_agent_and_imported_twice_is_
         assert await export(sidecar, "copy") == copy
 
 
+async def test_a_document_that_is_there_is_kept(sidecar: Running, tmp_path: Path) -> None:
+    await sidecar.send("PUT", "/v1/agents/a/working-memory", {"of": "a"})
+    await sidecar.send("PUT", "/v1/agents/b/working-memory", {"of": "b"})
+    file = tmp_path / "a.jsonl"
+    await asyncio.to_thread(tool, sidecar, "export", "a", "-o", str(file))
+    result = json.loads(await asyncio.to_thread(tool, sidecar, "import", str(file), "--agent", "b", "--json"))
+    assert result["document"] == "kept"
+    assert (await sidecar.send("GET", "/v1/agents/b/working-memory")).json() == {"of": "b"}
+
+
 async def test_another_export_of_the_same_agent_adds_only_what_is_new(
     config: Config, stores: LocalStores, settings: Settings, tmp_path: Path
 ) -> None:
