@@ -26,7 +26,7 @@ from agentmemory_operator.tls import ensure_certificate
 from agentmemory_operator.work import Work, stamp
 
 RETIRED_ANNOTATION = f"{GROUP}/retired-at"
-_TOLD = timedelta(seconds=60)
+TOLD = timedelta(seconds=10)
 """So long a new pod may still be given the configuration of before."""
 _PAUSE = 30.0
 
@@ -83,7 +83,7 @@ async def _users(work: Work, live: Object) -> int:
     if since is None:
         since = stamp(work.clock())
         await _mark(work, since)
-    told_by = stamp(datetime.fromisoformat(since) + _TOLD)
+    told_by = stamp(datetime.fromisoformat(since) + TOLD)
     pods = await work.kube.list(POD, work.memory.namespace, labels=f"{SIDECAR_LABEL}={work.memory.name}")
     return sum(not is_over(pod) and pod["metadata"]["creationTimestamp"] <= told_by for pod in pods)
 

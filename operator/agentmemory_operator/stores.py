@@ -67,7 +67,7 @@ async def tend_postgres(work: Work) -> None:
             await _set_postgres_logins(work, admin)
             work.identity = await schema.read_identity(admin, work.settings)
         except ForeignStore as error:
-            raise Blocked("IdentityMismatch", str(error)) from error
+            work.say(conditions.SCHEMA, "False", "IdentityMismatch", str(error))
         except asyncpg.PostgresError as error:
             raise Blocked("PostgresRefused", f"Postgres refuses to make roles and schema: {error}") from error
         if access.certificate:
@@ -175,6 +175,8 @@ def _check_identity(work: Work, found: str | None) -> None:
     be told."""
     if found is None:
         return
+    if conditions.SCHEMA in work.found:
+        raise Blocked("IdentityMismatch", "Whose memory Redis holds cannot be told: SchemaReady says why.")
     if "postgres" in work.serving and work.identity is None:
         raise Blocked(
             "IdentityMismatch", "Redis holds a memory of this name, and Postgres holds none. Restore Postgres from a "

@@ -10,7 +10,7 @@ from agentmemory_engine.redis import Credentials
 from agentmemory_operator.errors import Waiting
 from agentmemory_operator.kube import DEPLOYMENT, POD, SECRET, SERVICE, Object
 from agentmemory_operator.names import API_VERSION, KIND, SIDECAR_LABEL
-from agentmemory_operator.pooling import RETIRED_ANNOTATION, tend_pooler
+from agentmemory_operator.pooling import RETIRED_ANNOTATION, TOLD, tend_pooler
 from agentmemory_operator.resources.common import StoreAddress
 from agentmemory_operator.spec import read
 from agentmemory_operator.work import Access, Memo, Work, stamp
@@ -81,12 +81,12 @@ async def test_it_stays_for_the_pods_that_were_told_of_it() -> None:
     assert life.runs
     assert work.pooler is None, "new ones go to Postgres itself"
     assert "1 pods" in work.now_pending[0]
-    life.clock.now += timedelta(seconds=50)
+    life.clock.now += TOLD
     life.agent("may-have-been-told")
     life.gone("before")
     await life.look(enabled=False)
     assert life.runs
-    life.clock.now += timedelta(seconds=50)
+    life.clock.now += timedelta(seconds=1)
     life.agent("after")
     life.gone("may-have-been-told")
     await life.look(enabled=False)
