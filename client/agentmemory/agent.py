@@ -195,15 +195,23 @@ class Agent:
         *,
         vector: Sequence[float] | None = None,
         k: int = 5,
-        strategy: str | None = None,
+        strategy: Literal["hybrid", "semantic", "keyword"] | None = None,
         types: Sequence[str] = (),
         session: str | None = None,
         since: Moment | None = None,
         until: Moment | None = None,
         metadata: Mapping[str, Any] | None = None,
         min_score: float | None = None,
+        recency: tuple[str, float] | None = None,
+        diversity: float | None = None,
+        named_times: bool | None = None,
+        time_zone: str | None = None,
     ) -> Recalled:
         """The `k` best matches for a text or a vector, best first, among what the filters let through.
+
+        `strategy` is hybrid for a text and semantic for a vector unless given. `recency` is a half-life (`7d`) and a
+        weight from 0 to 1; `diversity`, from 0 to 1, puts back what repeats an earlier hit. A time that a hybrid query
+        names ("last Tuesday"), in `time_zone`, counts unless `named_times` is False.
 
         Raises:
             RecallUnavailable: no embedding can be made of the query.
@@ -222,6 +230,10 @@ class Agent:
             "strategy": strategy,
             "filter": _given(filters) or None,
             "min_score": min_score,
+            "recency": recency and {"half_life": recency[0], "weight": recency[1]},
+            "diversity": diversity,
+            "named_times": named_times,
+            "time_zone": time_zone,
         }
         return (await self._post("/recall", _given(question))).decode(Recalled)
 

@@ -37,6 +37,7 @@ from agentmemory_engine.errors import (
 from agentmemory_engine.events import Events, Tail, TimelineQuery
 from agentmemory_engine.hydrate import HydrateQuery, assemble
 from agentmemory_engine.identity import Identity
+from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.journal import ABSENT, ANY, Journal, Submission
 from agentmemory_engine.keys import check_agent
 from agentmemory_engine.observer import Observer, Silent
@@ -45,6 +46,7 @@ from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.progress import Progress
 from agentmemory_engine.recall import Recall, RecallQuery
 from agentmemory_engine.redis import Redis
+from agentmemory_engine.semantic import Semantic
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Opener, Ownership
 from agentmemory_engine.status import Reporter, reason_of
@@ -81,7 +83,8 @@ class Memory:
         self._tail = Tail(self._journal, settings)
         self._events = Events(postgres, self._journal, self._tail, settings)
         self._vectors = Vectors(postgres, embedder, settings, observer, progress)
-        self._recall = Recall(postgres, embedder, self._vectors, self._tail, settings)
+        semantic = Semantic(postgres, embedder, self._vectors, settings)
+        self._recall = Recall(postgres, semantic, Indexes(postgres), self._tail, settings)
         opener = Opener(redis, postgres, self._journal, settings)
         writer = Writer(postgres, settings, embed=embedder.enabled)
         self.consolidator = Consolidator(

@@ -85,19 +85,43 @@ class RecallFilter(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     metadata: dict[str, Raw] | None = None
 
 
+class RecencyWish(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """How much newer events are preferred."""
+
+    half_life: Annotated[str, Meta(description="the age at which half of it is left", examples=["7d", "1h30m"])]
+    weight: Annotated[float, Meta(ge=0, le=1)]
+
+
 class RecallRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """Either `query` or `vector`."""
 
-    query: str | None = None
+    query: Annotated[str, Meta(max_length=20_000)] | None = None
     vector: list[float] | None = None
     k: Annotated[int, Meta(ge=1, le=100)] = 5
-    strategy: Annotated[str, Meta(description="only `semantic` is served by this version")] = "semantic"
+    strategy: (
+        Annotated[
+            Literal["hybrid", "semantic", "keyword"],
+            Meta(description="by default hybrid for a `query`, semantic for a `vector`"),
+        ]
+        | None
+    ) = None
     filter: RecallFilter = RecallFilter()
     min_score: Annotated[float, Meta(ge=0, le=1)] | None = None
+    recency: RecencyWish | None = None
+    diversity: Annotated[float, Meta(ge=0, le=1, description="how much what repeats an earlier hit is put back")] = 0.0
+    named_times: Annotated[
+        bool, Meta(description="whether a time that a hybrid query names, like `last Tuesday`, counts")
+    ] = True
+    time_zone: Annotated[str, Meta(max_length=64, description="in which it is named", examples=["Europe/Vienna"])] = (
+        "UTC"
+    )
 
 
 class RecallAnswer(Struct, kw_only=True):
-    """Best first. `not_yet_searchable` acknowledged events have no vector yet."""
+    """Best first. `not_yet_searchable` acknowledged events have no vector yet, and are found by keyword only.
+
+    `degraded` names what could not be asked: `unflushed`, or `semantic` where hybrid recall had to do without.
+    """
 
     hits: list[RecalledEvent]
     approximate: bool
