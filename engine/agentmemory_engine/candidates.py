@@ -50,8 +50,9 @@ def rank(
     if distances is not None:
         parts["semantic"], matches = _similarities(index, distances)
     if strategy != "semantic":
-        parts["keyword"] = index.scores(terms_of(query.query or ""))
-        matches |= parts["keyword"] > 0
+        parts["keyword"], holds = index.scores(terms_of(query.query or ""))
+        # By keyword alone, a hit holds one; with meaning beside it, the answer to what holds one is a hit, too.
+        matches |= holds if strategy == "keyword" else parts["keyword"] > 0
     if strategy == "hybrid" and query.named_times:
         spans = find_spans(query.query or "", Life.between(at.min(), at.max(), now, query.zone))
         if (near := ranking.nearness(at, spans)) is not None:

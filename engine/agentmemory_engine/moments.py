@@ -146,7 +146,7 @@ def _day_of_month(match: re.Match[str], life: Life) -> _Days | None:
     month, day = _month_number(match), int(match["day"])
     if match["year"]:
         return _one(_date(int(match["year"]), month, day))
-    return _one(_last_such((_date(year, month, day) for year in range(life.now.year, life.first.year - 1, -1)), life))
+    return _one(_last_such((_date(year, month, day) for year in range(life.now.year, life.first.year - 2, -1)), life))
 
 
 def _ordinal(match: re.Match[str], life: Life) -> _Days | None:

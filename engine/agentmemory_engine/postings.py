@@ -152,12 +152,13 @@ class Postings:
         self.columns.truncate(size)
         del self._lengths[size:], self._previous[size:]
 
-    def scores(self, query: Iterable[str]) -> Floats:
-        """For each event, from 0 to 1, how much of the query's terms it holds, rare ones counting for more."""
+    def scores(self, query: Iterable[str]) -> tuple[Floats, NDArray[np.bool_]]:
+        """For each event, from 0 to 1, how much of the query's terms it and the one before it hold, rare ones counting
+        for more; and whether it holds one of them itself."""
         total = len(self)
         own, joined = np.zeros(total), np.zeros(total)
         if not total:
-            return own
+            return own, own > 0
         lengths = np.frombuffer(self._lengths, np.uint32).astype(np.float64)
         previous = np.frombuffer(self._previous, np.int32)
         has = np.flatnonzero(previous >= 0)
@@ -175,7 +176,7 @@ class Postings:
             following = counts.copy()
             following[has] += counts[previous[has]]
             joined += _weight(total, int(np.count_nonzero(following))) * _saturate(following, both)
-        return (OWN * own + (1 - OWN) * joined) / most if most else own
+        return (OWN * own + (1 - OWN) * joined) / (most or 1.0), own > 0
 
     def _frequency(self, term: str) -> int:
         found = self._terms.get(term)
