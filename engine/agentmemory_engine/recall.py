@@ -32,6 +32,8 @@ KEYWORD: Final = "keyword"
 MAX_HITS = 100
 _POOL = 4
 """So many times `k` events are looked at where hits are to differ."""
+_TRIES = 4
+"""Looks while events go from under them; then those that are left are answered."""
 _ALONE = 20_000
 """Events that are scored in the event loop; more go to a thread."""
 
@@ -119,17 +121,28 @@ class Recall:
         if strategy == HYBRID and distances is None and self._semantic.enabled:
             degraded.append(SEMANTIC)
         pending = tail or []
-        while True:
-            candidates = await self._candidates(agent, query, strategy, distances, pending)
-            events = await self._read(agent, candidates, pending)
-            if len(events) == len(candidates):
-                break
-            # One is gone that the index still had, and nothing said so.
-            self._indexes.forget(agent)
-        hits = [Hit(events[one.id], one.score, one.scores) for one in candidates]
+        candidates, events = await self._look(agent, query, strategy, distances, pending)
+        hits = [Hit(events[one.id], one.score, one.scores) for one in candidates if one.id in events]
         if query.diversity:
             hits = _diverse(hits, query)
         return Recalled(hits[: query.k], degraded=degraded, not_yet_searchable=waiting + len(pending))
+
+    async def _look(
+        self,
+        agent: str,
+        query: RecallQuery,
+        strategy: Strategy,
+        distances: Distances | None,
+        pending: list[StoredEvent],
+    ) -> tuple[list[Candidate], dict[UUID, StoredEvent]]:
+        """The ranking, and its events: what went between the two is looked past, so that no answer is short of it."""
+        for _ in range(_TRIES):
+            candidates = await self._candidates(agent, query, strategy, distances, pending)
+            events = await self._read(agent, candidates, pending)
+            if len(events) == len(candidates):
+                return candidates, events
+            self._indexes.forget(agent)
+        return candidates, events
 
     async def _candidates(
         self,
