@@ -136,13 +136,14 @@ class Recall:
         pending: list[StoredEvent],
     ) -> tuple[list[Candidate], dict[UUID, StoredEvent]]:
         """The ranking, and its events: what went between the two is looked past, so that no answer is short of it."""
-        for _ in range(_TRIES):
+        tries = _TRIES
+        while True:
             candidates = await self._candidates(agent, query, strategy, distances, pending)
             events = await self._read(agent, candidates, pending)
-            if len(events) == len(candidates):
+            tries -= 1
+            if len(events) == len(candidates) or not tries:
                 return candidates, events
             self._indexes.forget(agent)
-        return candidates, events
 
     async def _candidates(
         self,
