@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from agentmemory_engine.answers import SessionPage, SessionRecord
 from agentmemory_engine.cursors import format_place, parse_place
 from agentmemory_engine.errors import InvalidInput, KeyReused, NoSession, ShardClosed, StoreUnavailable
 from agentmemory_engine.events import UNFLUSHED, Tail
+from agentmemory_engine.journal import patiently
 from agentmemory_engine.keys import check_agent, digest_key, session_id
 from agentmemory_engine.postgres import POISON, Postgres, Session
 from agentmemory_engine.working import merge_object
@@ -105,7 +107,8 @@ class Sessions:
         changed = await self._apply(agent, identity, change)
         if changed is None:
             # From the tail to Postgres is the way that events go: one that was in neither yet is found by now.
-            if (pending := (await self._pending(agent)).get(identity)) is not None:
+            pending = (await patiently(lambda: self._pending(agent))).get(identity)
+            if pending is not None:
                 times = pending.started_at, pending.last_event_at
                 async with self._transaction() as session:
                     await self._row(session, "start_session", agent, identity, None, None, None, *times)
@@ -130,13 +133,13 @@ class Sessions:
         check_agent(agent)
         check_session(identity)
         row = await self._get(agent, identity)
-        try:
-            pending = (await self._pending(agent)).get(identity)
-        except (StoreUnavailable, ShardClosed):
-            if row is None:
-                raise
+        if row is not None:
+            with contextlib.suppress(StoreUnavailable, ShardClosed):
+                return _with_tail(_record(row), (await self._pending(agent)).get(identity))
             return _record(row)
-        row = row or await self._get(agent, identity)
+        pending = (await patiently(lambda: self._pending(agent))).get(identity)
+        # What was in neither was on its way.
+        row = await self._get(agent, identity)
         if row is not None:
             return _with_tail(_record(row), pending)
         if pending is None:
