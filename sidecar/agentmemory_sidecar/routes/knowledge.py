@@ -69,10 +69,10 @@ class ErasedFact(Struct, kw_only=True):
 
 
 class KnowledgeParams(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which facts: those believed now, unless `at`, `history` or `versions_of` says otherwise."""
+    """Which facts: those believed now, unless `at`, `history` or `versions_of` says otherwise. `topic` may be repeated."""
 
     key: str | None = None
-    topic: Annotated[list[str], Meta(description="may be repeated")] = []
+    topic: list[str] = []
     metadata: Annotated[str | None, Meta(description="a JSON object that the fact's metadata contains")] = None
     min_confidence: Annotated[float, Meta(ge=0, le=1)] | None = None
     at: Annotated[Moment | None, Meta(description="what was believed then")] = None
