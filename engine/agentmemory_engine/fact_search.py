@@ -49,7 +49,7 @@ class _Scored:
 
 
 class FactSearch:
-    """Searches facts; keeps the words of those that are believed now, which never change under an id."""
+    """Searches facts; keeps the words of those that were searched last, which never change under an id."""
 
     def __init__(self, postgres: Postgres, embedder: Embedder, vectors: Vectors) -> None:
         self._postgres = postgres
@@ -70,7 +70,7 @@ class FactSearch:
         rows = await self._postgres.ask("scan_facts", agent, *query.filter.parameters(), model, vector)
         words = [0.0] * len(rows)
         if query.strategy != SEMANTIC:
-            terms = await self._terms_of(agent, [row["id"] for row in rows], keep=query.filter.at is None)
+            terms = await self._terms_of(agent, [row["id"] for row in rows])
             words = score_keywords(terms_of(query.query), terms)
         passing = [(row, word) for row, word in zip(rows, words, strict=True) if row["passes"]]
         scored = [one for row, word in passing if (one := _score(row, word, query.strategy, vector)) is not None]
@@ -97,7 +97,7 @@ class FactSearch:
                 raise
         return None, [SEMANTIC]
 
-    async def _terms_of(self, agent: str, ids: list[UUID], *, keep: bool) -> list[Terms]:
+    async def _terms_of(self, agent: str, ids: list[UUID]) -> list[Terms]:
         """The words of these facts, in order. Erased meanwhile: none."""
         held = self._terms.get(agent, {})
         terms = {fact: held[fact] for fact in ids if fact in held}
@@ -107,8 +107,7 @@ class FactSearch:
             terms[row["id"]] = terms_of(f"{row['key'] or ''} {row['topic']} {row['content']}")
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
-        if keep:
-            self._keep(agent, terms)
+        self._keep(agent, terms)
         return [terms.get(fact, Terms({}, 0)) for fact in ids]
 
     def _keep(self, agent: str, terms: dict[UUID, Terms]) -> None:

@@ -18,7 +18,7 @@ from agentmemory_engine.errors import FactEnded, InvalidInput, KeyReused, NoFact
 from agentmemory_engine.facts import FactChange, FactFilter, NewFact
 from agentmemory_engine.knowledge import KnowledgeQuery
 from agentmemory_engine.memory import Memory
-from support.memories import MakeMemory
+from support.memories import MakeMemory, admin_postgres
 
 PRICE = "supplier.acme.price"
 DECADE = timedelta(days=3650)
@@ -135,6 +135,25 @@ async def test_many_writers_of_one_key_leave_one_belief_and_a_history_without_ga
         assert sorted(int(fact.content) for fact in versions) == list(range(49))
         assert [fact.believed_until for fact in versions] == [None, *(fact.believed_from for fact in versions[:-1])]
         assert len({fact.origin for fact in versions}) == 1
+
+
+async def test_who_waits_for_another_writer_is_believed_from_its_own_turn_on(
+    memory: Memory, stores: LocalStores
+) -> None:
+    await memory.knowledge.put("a", price("1.10"))
+    administrator = await admin_postgres(stores)
+    async with memory.knowledge._alone("a"):
+        waiting = asyncio.create_task(memory.knowledge.put("a", price("1.20")))
+        async with asyncio.timeout(30):
+            while not await administrator.fetchval(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            ):
+                await asyncio.sleep(0.01)
+        moment = await administrator.fetchval("SELECT clock_timestamp()")
+    second, _ = await waiting
+    await administrator.close()
+    first = (await facts(memory, history=True))[1]
+    assert first.believed_until == second.believed_from > moment
 
 
 async def test_a_request_that_is_sent_many_times_at_once_is_one(make_memory: MakeMemory) -> None:

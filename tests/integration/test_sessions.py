@@ -95,6 +95,19 @@ async def test_many_who_start_one_session_start_it_once(memory: Memory) -> None:
     assert json.loads(session.metadata or b"") == {f"m{n}": n for n in range(20)}
 
 
+async def test_one_key_at_once_for_several_sessions_starts_one(memory: Memory) -> None:
+    async def start(number: int) -> bool:
+        try:
+            return (await memory.sessions.start("a", NewSession(id="s", metadata=members(n=number)), key="k"))[1]
+        except KeyReused:
+            return False
+
+    assert sum(await asyncio.gather(*(start(number) for number in range(12)))) == 1
+    first = await memory.sessions.read("a", "s")
+    number = json.loads(first.metadata or b"")["n"]
+    assert await memory.sessions.start("a", NewSession(id="s", metadata=members(n=number)), key="k") == (first, False)
+
+
 async def test_ending_twice_is_harmless_and_a_late_event_does_not_open_it(make_memory: MakeMemory) -> None:
     async with make_memory(work=False) as memory:
         await flush(memory)

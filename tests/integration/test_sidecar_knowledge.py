@@ -1,4 +1,4 @@
-"""Sessions and knowledge as clients see them: statuses, keys, pages, refusals; and the client against a real sidecar."""
+"""Sessions and knowledge as clients see them: statuses, keys, pages, refusals; and the client against the sidecar."""
 
 from __future__ import annotations
 

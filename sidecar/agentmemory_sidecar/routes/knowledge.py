@@ -69,7 +69,7 @@ class ErasedFact(Struct, kw_only=True):
 
 
 class KnowledgeParams(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Which facts: those believed now, unless `at`, `history` or `versions_of` says otherwise. `topic` may be repeated."""
+    """Which facts: those believed now, unless `at`, `history` or `versions_of` is given. `topic` may be repeated."""
 
     key: str | None = None
     topic: list[str] = []
