@@ -10,10 +10,12 @@ from msgspec import Raw
 
 from agentmemory.local.stores import LocalStores
 from agentmemory_engine.errors import InvalidInput, KeyReused, NoSession, StoreUnavailable
+from agentmemory_engine.keys import digest_key
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.sessions import NewSession, SessionChange, SessionQuery
+from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
-from support.memories import MakeMemory
+from support.memories import MakeMemory, admin_postgres
 
 HOUR_AGO = "2026-01-12T09:00:00Z"
 
@@ -95,17 +97,25 @@ async def test_many_who_start_one_session_start_it_once(memory: Memory) -> None:
     assert json.loads(session.metadata or b"") == {f"m{n}": n for n in range(20)}
 
 
-async def test_one_key_at_once_for_several_sessions_starts_one(memory: Memory) -> None:
-    async def start(number: int) -> bool:
-        try:
-            return (await memory.sessions.start("a", NewSession(id="s", metadata=members(n=number)), key="k"))[1]
-        except KeyReused:
-            return False
-
-    assert sum(await asyncio.gather(*(start(number) for number in range(12)))) == 1
-    first = await memory.sessions.read("a", "s")
-    number = json.loads(first.metadata or b"")["n"]
-    assert await memory.sessions.start("a", NewSession(id="s", metadata=members(n=number)), key="k") == (first, False)
+async def test_a_start_that_meets_its_own_key_under_way_is_a_repetition(
+    memory: Memory, stores: LocalStores, settings: Settings
+) -> None:
+    administrator, watcher = await admin_postgres(stores), await admin_postgres(stores)
+    other_start = f"""INSERT INTO "{settings.keys.schema}".agent_sessions
+        (agent_id, session_id, started_at, start_key, start_fingerprint) VALUES ('a', 's', now(), $1, 'another')"""
+    async with administrator.transaction():
+        await administrator.execute(other_start, digest_key("k"))
+        starting = asyncio.create_task(memory.sessions.start("a", NewSession(id="s", metadata=members(n=1)), key="k"))
+        async with asyncio.timeout(30):
+            while not await watcher.fetchval(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
+            ):
+                await asyncio.sleep(0.01)
+    with pytest.raises(KeyReused):
+        await starting
+    await administrator.close()
+    await watcher.close()
+    assert (await memory.sessions.read("a", "s")).metadata is None
 
 
 async def test_ending_twice_is_harmless_and_a_late_event_does_not_open_it(make_memory: MakeMemory) -> None:
