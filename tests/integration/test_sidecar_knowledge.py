@@ -70,7 +70,8 @@ async def test_what_is_wrong_with_a_session_is_said(sidecar: Running) -> None:
         await sidecar.send("PATCH", f"{SESSIONS}/none", {"ended": True}),
     ):
         assert refused(answer) == (404, "no-session")
-    for body in ({"id": ""}, {"id": "x" * 257}, {"metadata": []}, {"unknown": 1}, {"id": 1}):
+    wrong: list[Any] = [{"id": ""}, {"id": "x" * 257}, {"metadata": []}, {"unknown": 1}, {"id": 1}]
+    for body in wrong:
         assert refused(await sidecar.send("POST", SESSIONS, body)) == (422, "invalid-request")
     assert refused(await sidecar.send("POST", SESSIONS, raw=b'{"id": "a\\u0000"}')) == (422, "unstorable-text")
     for path in ("?ended=maybe", "?metadata=[]", "?metadata=nonsense", "?limit=0", "?cursor=x", "?unknown=1"):
@@ -120,10 +121,11 @@ async def test_a_fact_from_belief_to_erasure(sidecar: Running) -> None:
 
 
 async def test_what_is_wrong_with_a_fact_is_said(sidecar: Running) -> None:
-    for body in (
+    wrong: list[Any] = [
         {}, {"topic": "t"}, {"topic": "", "content": "c"}, {"topic": "t", "content": " "}, FACT | {"confidence": 1.1},
         FACT | {"sources": ["no id"]}, FACT | {"metadata": []}, FACT | {"key": "k" * 257}, FACT | {"unknown": 1},
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for body in wrong:
         assert refused(await sidecar.send("POST", KNOWLEDGE, body)) == (422, "invalid-request"), body
     assert refused(await sidecar.send("POST", KNOWLEDGE, FACT | {"content": "\x00"})) == (422, "unstorable-text")
     for path in (
@@ -137,9 +139,9 @@ async def test_what_is_wrong_with_a_fact_is_said(sidecar: Running) -> None:
         assert refused(await sidecar.send("GET", KNOWLEDGE + path)) == (422, "invalid-request"), path
     both = await sidecar.send("GET", KNOWLEDGE + "?history=true&at=2026-01-12T00:00:00Z")
     assert refused(both) == (422, "invalid-request")
-    for method, body in (("GET", None), ("PATCH", {"content": "c"}), ("DELETE", None)):
+    for method, change in (("GET", None), ("PATCH", {"content": "c"}), ("DELETE", None)):
         for identity in (str(uuid4()), "nonsense"):
-            assert refused(await sidecar.send(method, f"{KNOWLEDGE}/{identity}", body)) == (404, "no-fact")
+            assert refused(await sidecar.send(method, f"{KNOWLEDGE}/{identity}", change)) == (404, "no-fact")
     for body in ({"query": " "}, {}, {"query": "x", "strategy": "other"}, {"query": "x", "k": 0}):
         assert refused(await sidecar.send("POST", KNOWLEDGE + "/search", body)) == (422, "invalid-request")
     semantic = await sidecar.send("POST", KNOWLEDGE + "/search", {"query": "x", "strategy": "semantic"})
