@@ -23,6 +23,9 @@ from agentmemory.errors import (
     JournalFull,
     KeyReused,
     NoDeadLetter,
+    NoFact,
+    NoLongerBelieved,
+    NoSession,
     NoSnapshot,
     NotFound,
     NotReady,
@@ -40,6 +43,7 @@ from agentmemory.errors import (
     VersionConflict,
     WrongEvictionPolicy,
 )
+from agentmemory.knowledge import Fact, FactPage, FoundFact, FoundFacts, Knowledge
 from agentmemory.models import (
     DeadLetter,
     DeadLetterPage,
@@ -58,6 +62,7 @@ from agentmemory.models import (
     WorkingMemory,
 )
 from agentmemory.retries import Retries
+from agentmemory.sessions import Session, SessionPage, Sessions
 
 __all__ = [
     "DEFAULT_URL",
@@ -72,16 +77,24 @@ __all__ = [
     "Event",
     "EventId",
     "Expired",
+    "Fact",
+    "FactPage",
     "Forbidden",
     "ForeignOrigin",
     "ForeignStore",
+    "FoundFact",
+    "FoundFacts",
     "Hit",
     "Hydration",
     "InvalidRequest",
     "JournalFull",
     "KeyReused",
+    "Knowledge",
     "NewEvent",
     "NoDeadLetter",
+    "NoFact",
+    "NoLongerBelieved",
+    "NoSession",
     "NoSnapshot",
     "NoWorkingMemory",
     "NotFound",
@@ -95,6 +108,9 @@ __all__ = [
     "RecentMessages",
     "Retries",
     "SchemaMismatch",
+    "Session",
+    "SessionPage",
+    "Sessions",
     "ShardClosed",
     "ShardStatus",
     "Status",

@@ -6,12 +6,15 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 
+from agentmemory.calls import Calls
+from agentmemory.calls import given as _given
 from agentmemory.encoding import encode, timestamp
 from agentmemory.errors import DegradedAnswer, UnexpectedAnswer
+from agentmemory.knowledge import Knowledge
 from agentmemory.models import (
     Event,
     Hydration,
@@ -22,6 +25,7 @@ from agentmemory.models import (
     TimelinePage,
     WorkingMemory,
 )
+from agentmemory.sessions import Sessions
 from agentmemory.transport import Answer, Request, Transport
 
 Moment = datetime | str
@@ -43,6 +47,9 @@ class Agent:
         self.name = name
         self._transport = transport
         self._base = f"/v1/agents/{quote(name, safe='')}"
+        self._calls = Calls(transport, self._base)
+        self.sessions = Sessions(self._calls)
+        self.knowledge = Knowledge(self._calls)
 
     async def record(
         self,
@@ -248,14 +255,10 @@ class Agent:
         return (await self._post("/hydrate", _given(wish))).decode(Hydration)
 
     async def _get(self, path: str, query: Mapping[str, Any]) -> Answer:
-        given = urlencode(_given(query), doseq=True)
-        return await self._transport.send(Request(method="GET", path=f"{self._base}{path}{given and '?' + given}"))
+        return await self._calls.get(path, query)
 
     async def _post(self, path: str, body: Any) -> Answer:
-        headers = {"Content-Type": "application/json"}
-        return await self._transport.send(
-            Request(method="POST", path=self._base + path, body=encode(body), headers=headers)
-        )
+        return await self._calls.send("POST", path, body)
 
     async def _write(
         self,
@@ -279,10 +282,6 @@ class Agent:
         )
         receipt = (await self._transport.send(request)).decode(Receipt)
         return msgspec.structs.replace(receipt, agent=self.name)
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _plain(events: Sequence[NewEvent | Mapping[str, Any]], *, stamp: bool) -> list[dict[str, Any]]:

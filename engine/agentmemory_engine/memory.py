@@ -35,11 +35,13 @@ from agentmemory_engine.errors import (
     VersionConflict,
 )
 from agentmemory_engine.events import Events, Tail, TimelineQuery
+from agentmemory_engine.fact_search import FactSearch
 from agentmemory_engine.hydrate import HydrateQuery, assemble
 from agentmemory_engine.identity import Identity
 from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.journal import ABSENT, ANY, Journal, Submission
 from agentmemory_engine.keys import check_agent
+from agentmemory_engine.knowledge import Knowledge
 from agentmemory_engine.observer import Observer, Silent
 from agentmemory_engine.positions import Position
 from agentmemory_engine.postgres import Postgres
@@ -47,6 +49,7 @@ from agentmemory_engine.progress import Progress
 from agentmemory_engine.recall import Recall, RecallQuery
 from agentmemory_engine.redis import Redis
 from agentmemory_engine.semantic import Semantic
+from agentmemory_engine.sessions import Sessions
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Opener, Ownership
 from agentmemory_engine.status import Reporter, reason_of
@@ -85,6 +88,9 @@ class Memory:
         self._vectors = Vectors(postgres, embedder, settings, observer, progress)
         semantic = Semantic(postgres, embedder, self._vectors, settings)
         self._recall = Recall(postgres, semantic, Indexes(postgres), self._tail, settings)
+        self.sessions = Sessions(postgres, self._tail)
+        search = FactSearch(postgres, embedder, self._vectors)
+        self.knowledge = Knowledge(postgres, search, settings, progress, embed=embedder.enabled)
         opener = Opener(redis, postgres, self._journal, settings)
         writer = Writer(postgres, settings, embed=embedder.enabled)
         self.consolidator = Consolidator(

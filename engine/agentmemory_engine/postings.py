@@ -1,9 +1,7 @@
 """The keyword index of one agent's events: which term occurs how often where, and what BM25 makes of it.
 
-BM25 as Robertson and Zaragoza have it ("The Probabilistic Relevance Framework", 2009), with the agent's own events as
-the collection. A score is a share of the most that the query's terms could score, so that scores of different queries,
-and those of vectors, can be held against each other. Each event counts with the one before it in its session as well,
-for an answer rarely repeats the words of its question.
+The collection is the agent's own events. Each counts with the one before it in its session as well, for an answer
+rarely repeats the words of its question.
 """
 
 from __future__ import annotations
@@ -12,15 +10,14 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agentmemory_engine.bm25 import K1, B, weight
+
 Floats = NDArray[np.float64]
 
-K1 = 1.2
-B = 0.75
 OWN = 0.7
 """The share of an event's own terms in its score; the rest is that of the event with the one before it."""
 _ENTRY = 6
@@ -165,27 +162,22 @@ class Postings:
         both = lengths.copy()
         both[has] += lengths[previous[has]]
         wanted = sorted(set(query))
-        most = sum(_weight(total, self._frequency(term)) for term in wanted) * (K1 + 1)
+        most = sum(weight(total, self._frequency(term)) for term in wanted) * (K1 + 1)
         for term in wanted:
             if (found := self._terms.get(term)) is None:
                 continue
-            weight = _weight(total, len(found.events))
+            worth = weight(total, len(found.events))
             counts = np.zeros(total)
             counts[np.frombuffer(found.events, np.uint32)] = np.frombuffer(found.counts, np.uint16)
-            own += weight * _saturate(counts, lengths)
+            own += worth * _saturate(counts, lengths)
             following = counts.copy()
             following[has] += counts[previous[has]]
-            joined += _weight(total, int(np.count_nonzero(following))) * _saturate(following, both)
+            joined += weight(total, int(np.count_nonzero(following))) * _saturate(following, both)
         return (OWN * own + (1 - OWN) * joined) / (most or 1.0), own > 0
 
     def _frequency(self, term: str) -> int:
         found = self._terms.get(term)
         return 0 if found is None else len(found.events)
-
-
-def _weight(total: int, frequency: int) -> float:
-    """The inverse document frequency: what a term is worth that occurs in so many of all events."""
-    return log(1 + (total - frequency + 0.5) / (frequency + 0.5))
 
 
 def _saturate(counts: Floats, lengths: Floats) -> Floats:

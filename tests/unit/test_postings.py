@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmemory_engine.postings import K1, OWN, B, Indexed, Postings
+from agentmemory_engine.bm25 import K1, B
+from agentmemory_engine.postings import OWN, Indexed, Postings
 from agentmemory_engine.terms import terms_of
 
 WORDS = ["ab", "cd", "ef", "gh", "ij"]

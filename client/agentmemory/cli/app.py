@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentmemory.cli import fleet, import_file, local, memory
+from agentmemory.cli import fleet, import_file, knowledge, local, memory, sessions
 
 app = typer.Typer(
     name="agentmemory",
@@ -25,6 +25,8 @@ app.command()(memory.recall)
 app.command()(memory.hydrate)
 app.command()(memory.timeline)
 app.command()(fleet.status)
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(fleet.letters, name="dead-letters")
 
 
