@@ -43,12 +43,14 @@ from agentmemory.errors import (
     VersionConflict,
     WrongEvictionPolicy,
 )
-from agentmemory.knowledge import Fact, FactPage, FoundFact, FoundFacts, Knowledge
+from agentmemory.knowledge import FactPage, FoundFacts, Knowledge
 from agentmemory.models import (
     DeadLetter,
     DeadLetterPage,
     Event,
     EventId,
+    Fact,
+    FoundFact,
     Hit,
     Hydration,
     NewEvent,

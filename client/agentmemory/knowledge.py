@@ -13,34 +13,9 @@ from msgspec import UNSET, Struct, UnsetType
 
 from agentmemory.calls import Calls, given
 from agentmemory.encoding import timestamp
+from agentmemory.models import Fact, FoundFact
 
 Strategy = Literal["hybrid", "semantic", "keyword"]
-
-
-class Fact(Struct, kw_only=True):
-    """One version of a fact, believed from `believed_from` until `believed_until` (exclusive; None: to this day).
-
-    `sources` are ids of events; `origin` is the id of the first version, which all versions share.
-    """
-
-    id: str
-    origin: str = ""
-    key: str | None = None
-    topic: str
-    content: str
-    confidence: float = 1.0
-    sources: list[str] = []
-    metadata: dict[str, Any] | None = None
-    believed_from: datetime
-    believed_until: datetime | None = None
-
-
-class FoundFact(Fact, kw_only=True):
-    """A fact that was found; `score` is 0 to 1, and `scores` says what it is made of."""
-
-    kind: str = "fact"
-    score: float
-    scores: dict[str, float] = {}
 
 
 class FactPage(Struct, kw_only=True):

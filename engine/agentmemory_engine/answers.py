@@ -88,6 +88,7 @@ class Hydration:
     version: Position | None
     recent: list[StoredEvent]
     recalled: list[Hit]
+    knowledge: list[FactHit]
     text: str
     tokens: int
     cold_start: ColdStart | None

@@ -14,6 +14,7 @@ from msgspec import Raw
 from agentmemory_engine.answers import (
     ColdStart,
     Document,
+    FactHit,
     Hydration,
     Page,
     Recalled,
@@ -35,7 +36,7 @@ from agentmemory_engine.errors import (
     VersionConflict,
 )
 from agentmemory_engine.events import Events, Tail, TimelineQuery
-from agentmemory_engine.fact_search import FactSearch
+from agentmemory_engine.fact_search import FactQuery, FactSearch
 from agentmemory_engine.hydrate import HydrateQuery, assemble
 from agentmemory_engine.identity import Identity
 from agentmemory_engine.indexes import Indexes
@@ -210,21 +211,23 @@ class Memory:
         """An agent's context within a budget; `degraded` names what cannot be had. Raises when both stores are down."""
         check_agent(agent)
         degraded: list[str] = []
-        (document, cold_start), recent, recalled = await asyncio.gather(
+        (document, cold_start), recent, recalled, facts = await asyncio.gather(
             self._wake(agent, query, degraded),
             self._recent_or_nothing(agent, degraded),
             self._recalled_or_nothing(agent, query, degraded),
+            self._known_or_nothing(agent, query, degraded),
         )
         if {"working_memory", "recent"} <= set(degraded):
             raise StoreUnavailable("redis and postgres", "neither answers; there is nothing to wake up with.")
         if cold_start == "new-agent" and recent.events:
             cold_start = None
-        context = assemble(document.body if document else None, recent.events, recalled.hits, query.tokens)
+        context = assemble(document.body if document else None, recent.events, recalled.hits, facts, query.tokens)
         return Hydration(
             working_memory=context.document,
             version=document.version if document else None,
             recent=context.recent,
             recalled=context.recalled,
+            knowledge=context.knowledge,
             text=context.text,
             tokens=context.tokens,
             cold_start=cold_start,
@@ -278,6 +281,15 @@ class Memory:
         except Unavailable:
             degraded.append("recalled")
             return Recalled([])
+
+    async def _known_or_nothing(self, agent: str, query: HydrateQuery, degraded: list[str]) -> list[FactHit]:
+        if query.query is None or not query.facts:
+            return []
+        try:
+            return (await self.knowledge.search(agent, FactQuery(query=query.query, k=query.facts))).hits
+        except Unavailable:
+            degraded.append("knowledge")
+            return []
 
     async def status(self) -> Status:
         """Lag, what is pending, every shard; never raises for a store that is down."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from agentmemory.cli import show
 from agentmemory.cli.faults import run
 from agentmemory.cli.options import AgentName, AsJson, Url, connect, json_of, moment
-from agentmemory.knowledge import Fact
+from agentmemory.models import Fact
 
 OBJECT = '\'{"task": "q2"}\''
 LARGEST_PAGE = 1000

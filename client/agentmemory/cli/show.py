@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agentmemory.knowledge import Fact, FoundFacts
-from agentmemory.models import DeadLetter, Event, Recalled, Receipt, Status
+from agentmemory.knowledge import FoundFacts
+from agentmemory.models import DeadLetter, Event, Fact, Recalled, Receipt, Status
 from agentmemory.sessions import Session
 
 LONGEST_PAYLOAD = 200  # characters

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import Meta, Raw, Struct
 
-from agentmemory_engine.answers import Fact as BelievedFact
 from agentmemory_engine.errors import NoFact
 from agentmemory_engine.fact_search import FactQuery, Strategy
 from agentmemory_engine.facts import FactChange, FactFilter, NewFact
 from agentmemory_engine.knowledge import KnowledgeQuery
 from agentmemory_engine.turns import decode
-from agentmemory_sidecar.models import Moment
+from agentmemory_sidecar.models import Fact, FoundFact, Moment, believed, found_fact
 from agentmemory_sidecar.operations import JSON, Operation
 from agentmemory_sidecar.requests import (
     IDEMPOTENCY_KEY,
@@ -31,28 +29,6 @@ from agentmemory_sidecar.requests import (
 from agentmemory_sidecar.responses import answer
 
 PATH = "/v1/agents/{agent}/knowledge"
-
-
-class Fact(Struct, kw_only=True):
-    """One version of a fact, believed from `believed_from` until `believed_until` (exclusive; null: to this day)."""
-
-    id: UUID
-    origin: Annotated[UUID, Meta(description="the id of its first version, which all versions share")]
-    key: str | None
-    topic: str
-    content: str
-    confidence: float
-    sources: list[UUID]
-    metadata: Raw | UnsetType = UNSET
-    believed_from: datetime
-    believed_until: datetime | None
-
-
-class FoundFact(Fact, kw_only=True, tag_field="kind", tag="fact"):
-    """A fact that was found; `score` is 0 to 1, and `scores` says what it is made of."""
-
-    score: float
-    scores: dict[str, float]
 
 
 class FactList(Struct, kw_only=True):
@@ -123,7 +99,7 @@ async def put(request: web.Request) -> web.Response:
     no_params(request)
     new = decode(await body_of(request), NewFact)
     fact, is_new = await request.app[MEMORY].knowledge.put(agent, new, key=key_of(request))
-    return answer(Fact(**_members(fact)), status=201 if is_new else 200)
+    return answer(believed(fact), status=201 if is_new else 200)
 
 
 async def list_facts(request: web.Request) -> web.Response:
@@ -145,14 +121,14 @@ async def list_facts(request: web.Request) -> web.Response:
         cursor=params.cursor,
     )
     page = await request.app[MEMORY].knowledge.page(agent, query)
-    return answer(FactList(facts=[Fact(**_members(fact)) for fact in page.facts], cursor=page.cursor))
+    return answer(FactList(facts=[believed(fact) for fact in page.facts], cursor=page.cursor))
 
 
 async def read(request: web.Request) -> web.Response:
     """One version of a fact."""
     agent = agent_of(request)
     no_params(request)
-    return answer(Fact(**_members(await request.app[MEMORY].knowledge.read(agent, _id(request)))))
+    return answer(believed(await request.app[MEMORY].knowledge.read(agent, _id(request))))
 
 
 async def change(request: web.Request) -> web.Response:
@@ -161,7 +137,7 @@ async def change(request: web.Request) -> web.Response:
     no_params(request)
     wish = decode(await body_of(request), FactChange)
     fact, is_new = await request.app[MEMORY].knowledge.change(agent, _id(request), wish, key=key_of(request))
-    return answer(Fact(**_members(fact)), status=201 if is_new else 200)
+    return answer(believed(fact), status=201 if is_new else 200)
 
 
 async def end(request: web.Request) -> web.Response:
@@ -170,7 +146,7 @@ async def end(request: web.Request) -> web.Response:
     knowledge, identity = request.app[MEMORY].knowledge, _id(request)
     if params_of(request, EndParams).erase:
         return answer(ErasedFact(erased=await knowledge.erase(agent, identity)))
-    return answer(Fact(**_members(await knowledge.end(agent, identity))))
+    return answer(believed(await knowledge.end(agent, identity)))
 
 
 async def search(request: web.Request) -> web.Response:
@@ -186,7 +162,7 @@ async def search(request: web.Request) -> web.Response:
         min_score=question.min_score or 0.0,
     )
     found = await request.app[MEMORY].knowledge.search(agent, query)
-    hits = [FoundFact(**_members(hit.fact), score=hit.score, scores=hit.scores) for hit in found.hits]
+    hits = [found_fact(hit) for hit in found.hits]
     return answer(SearchAnswer(hits=hits, not_yet_embedded=found.not_yet_embedded, degraded=found.degraded))
 
 
@@ -205,21 +181,6 @@ def _id(request: web.Request) -> UUID:
         return UUID(request.match_info["id"])
     except ValueError:
         raise NoFact("There is no such fact: its id is a UUID, as an answer gave it.") from None
-
-
-def _members(fact: BelievedFact) -> dict[str, Any]:
-    return {
-        "id": fact.id,
-        "origin": fact.origin,
-        "key": fact.key,
-        "topic": fact.topic,
-        "content": fact.content,
-        "confidence": fact.confidence,
-        "sources": fact.sources,
-        "metadata": UNSET if fact.metadata is None else Raw(fact.metadata),
-        "believed_from": fact.believed_from,
-        "believed_until": fact.believed_until,
-    }
 
 
 def _operation(method: str, path: str, handler: Any, name: str, summary: str, **more: Any) -> Operation:
