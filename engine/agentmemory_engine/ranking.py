@@ -1,8 +1,4 @@
-"""From the scores of all events of an agent to a ranking: pure.
-
-The weights were found on conversations with labelled questions. Scores are fused, not ranks: a weak match on a common
-phrase must not outrank a strong one in meaning, and the power takes from weak matches more than from strong ones.
-"""
+"""From the scores of all events of an agent to a ranking: pure."""
 
 from __future__ import annotations
 
@@ -11,17 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from agentmemory_engine.fusion import KEYWORD, POWER, SEMANTIC, TIME
 from agentmemory_engine.moments import Span
 from agentmemory_engine.postings import Floats
-
-KEYWORD = 4.0
-POWER = 1.5
-TIME = 1.0
 
 
 def fuse(semantic: Floats | None, keyword: Floats | None, nearness: Floats | None) -> Floats:
     """Relevance, 1 at most; at least one of the first two is there. Vectors that point away make it less than 0."""
-    parts = [] if semantic is None else [(1.0, semantic)]
+    parts = [] if semantic is None else [(SEMANTIC, semantic)]
     if keyword is not None:
         parts.append((KEYWORD, keyword**POWER) if semantic is not None else (1.0, keyword))
     if nearness is not None:

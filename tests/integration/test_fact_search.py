@@ -124,12 +124,12 @@ async def test_the_ranking_is_that_of_an_exhaustive_scan(make_memory: MakeMemory
         query = "price in paris 3 7"
         words = score_texts(count_terms(query), [count_terms(f"t {text}") for text in told])
         meaning = {text: cosine(query, f"t: {text}") for text in told}
-        for strategy, share in (("semantic", 0.0), ("hybrid", 0.5), ("keyword", 1.0)):
-            expected = {
-                text: (1 - share) * meaning[text] + share * word
-                for text, word in zip(told, words, strict=True)
-                if share < 1 or word
-            }
+        both = {text: (meaning[text], word) for text, word in zip(told, words, strict=True)}
+        for strategy, expected in (
+            ("semantic", meaning),
+            ("hybrid", {text: (cosine_ + 4 * word**1.5) / 5 for text, (cosine_, word) in both.items()}),
+            ("keyword", {text: word for text, (_, word) in both.items() if word}),
+        ):
             hits = (await search(memory, query, strategy=strategy, k=16)).hits
             assert {hit.fact.content: hit.score for hit in hits} == pytest.approx(expected, abs=2e-3)
             assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
