@@ -24,6 +24,9 @@ from agentmemory.errors import (
     JournalFull,
     KeyReused,
     NoDeadLetter,
+    NoFact,
+    NoLongerBelieved,
+    NoSession,
     NoSnapshot,
     NotFound,
     NotReady,
@@ -42,12 +45,15 @@ from agentmemory.errors import (
     WholeAgentNotAllowed,
     WrongEvictionPolicy,
 )
+from agentmemory.knowledge import FactPage, FoundFacts, Knowledge
 from agentmemory.models import (
     DeadLetter,
     DeadLetterPage,
     Erasure,
     Event,
     EventId,
+    Fact,
+    FoundFact,
     Hit,
     Hydration,
     NewEvent,
@@ -62,6 +68,7 @@ from agentmemory.models import (
     WorkingMemory,
 )
 from agentmemory.retries import Retries
+from agentmemory.sessions import Session, SessionPage, Sessions
 
 __all__ = [
     "DEFAULT_URL",
@@ -78,16 +85,24 @@ __all__ = [
     "Event",
     "EventId",
     "Expired",
+    "Fact",
+    "FactPage",
     "Forbidden",
     "ForeignOrigin",
     "ForeignStore",
+    "FoundFact",
+    "FoundFacts",
     "Hit",
     "Hydration",
     "InvalidRequest",
     "JournalFull",
     "KeyReused",
+    "Knowledge",
     "NewEvent",
     "NoDeadLetter",
+    "NoFact",
+    "NoLongerBelieved",
+    "NoSession",
     "NoSnapshot",
     "NoWorkingMemory",
     "NotFound",
@@ -102,6 +117,9 @@ __all__ = [
     "RecentMessages",
     "Retries",
     "SchemaMismatch",
+    "Session",
+    "SessionPage",
+    "Sessions",
     "ShardClosed",
     "ShardStatus",
     "Status",

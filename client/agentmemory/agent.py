@@ -6,12 +6,13 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import urlencode
 
 import msgspec
 
+from agentmemory.calls import given as _given
 from agentmemory.encoding import encode, timestamp
 from agentmemory.errors import DegradedAnswer, UnexpectedAnswer
+from agentmemory.knowledge import Knowledge
 from agentmemory.models import (
     Event,
     Hydration,
@@ -22,6 +23,7 @@ from agentmemory.models import (
     TimelinePage,
     WorkingMemory,
 )
+from agentmemory.sessions import Sessions
 from agentmemory.transport import Answer, Request, Transport
 from agentmemory.whole import WholeAgent
 
@@ -42,6 +44,8 @@ class Agent(WholeAgent):
         if not name[:1].isalnum():
             raise ValueError(f"{name!r} cannot name an agent: a name begins with a letter or a digit.")
         super().__init__(transport, name)
+        self.sessions = Sessions(self._calls)
+        self.knowledge = Knowledge(self._calls)
 
     async def record(
         self,
@@ -194,15 +198,23 @@ class Agent(WholeAgent):
         *,
         vector: Sequence[float] | None = None,
         k: int = 5,
-        strategy: str | None = None,
+        strategy: Literal["hybrid", "semantic", "keyword"] | None = None,
         types: Sequence[str] = (),
         session: str | None = None,
         since: Moment | None = None,
         until: Moment | None = None,
         metadata: Mapping[str, Any] | None = None,
         min_score: float | None = None,
+        recency: tuple[str, float] | None = None,
+        diversity: float | None = None,
+        named_times: bool | None = None,
+        time_zone: str | None = None,
     ) -> Recalled:
         """The `k` best matches for a text or a vector, best first, among what the filters let through.
+
+        `strategy` is hybrid for a text and semantic for a vector unless given. `recency` is a half-life (`7d`) and a
+        weight from 0 to 1; `diversity`, from 0 to 1, puts back what repeats an earlier hit. A time that a hybrid query
+        names ("last Tuesday"), in `time_zone`, counts unless `named_times` is False.
 
         Raises:
             RecallUnavailable: no embedding can be made of the query.
@@ -221,6 +233,10 @@ class Agent(WholeAgent):
             "strategy": strategy,
             "filter": _given(filters) or None,
             "min_score": min_score,
+            "recency": recency and {"half_life": recency[0], "weight": recency[1]},
+            "diversity": diversity,
+            "named_times": named_times,
+            "time_zone": time_zone,
         }
         return (await self._post("/recall", _given(question))).decode(Recalled)
 
@@ -235,14 +251,10 @@ class Agent(WholeAgent):
         return (await self._post("/hydrate", _given(wish))).decode(Hydration)
 
     async def _get(self, path: str, query: Mapping[str, Any]) -> Answer:
-        given = urlencode(_given(query), doseq=True)
-        return await self._transport.send(Request(method="GET", path=f"{self._base}{path}{given and '?' + given}"))
+        return await self._calls.get(path, query)
 
     async def _post(self, path: str, body: Any) -> Answer:
-        headers = {"Content-Type": "application/json"}
-        return await self._transport.send(
-            Request(method="POST", path=self._base + path, body=encode(body), headers=headers)
-        )
+        return await self._calls.send("POST", path, body)
 
     async def _write(
         self,
@@ -266,10 +278,6 @@ class Agent(WholeAgent):
         )
         receipt = (await self._transport.send(request)).decode(Receipt)
         return msgspec.structs.replace(receipt, agent=self.name)
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _plain(events: Sequence[NewEvent | Mapping[str, Any]], *, stamp: bool) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from agentmemory.calls import Calls
 from agentmemory.errors import CutOff
 from agentmemory.models import Erasure, ImportedRows, Receipt
 from agentmemory.transport import Request, Transport
@@ -25,6 +26,7 @@ class WholeAgent:
         self.name = name
         self._transport = transport
         self._base = f"/v1/agents/{quote(name, safe='')}"
+        self._calls = Calls(transport, self._base)
 
     async def erase(self, *, within: float = 60.0, idempotency_key: str | None = None) -> Erasure:
         """Erase all that was accepted before, in every tier; what is written after it is a new life.

@@ -10,8 +10,10 @@ from typing import Any
 from uuid import UUID
 
 from agentmemory_engine.answers import Document, Page, StoredEvent
+from agentmemory_engine.declared import lock_declared
 from agentmemory_engine.errors import DocumentExpired, InvalidInput, NoDocument, StoreUnavailable
 from agentmemory_engine.events import Events, Tail, TimelineQuery, Unflushed, event_of_record
+from agentmemory_engine.keys import digest_agent
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.postgres import POISON, Postgres
 from agentmemory_engine.settings import Settings
@@ -26,11 +28,11 @@ _BYTES_A_PAGE = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class SessionLine:
-    """A session; `metadata` is JSON."""
+    """A session; `metadata` is JSON. The key of the request that started it stays behind: a copy is another session."""
 
     session: str
     started_at: datetime
-    last_event_at: datetime
+    last_event_at: datetime | None = None
     ended_at: datetime | None = None
     metadata: bytes | None = None
 
@@ -130,8 +132,10 @@ class Exporter:
                 if letter.id not in seen and letter.position <= export.position and not self._hidden(export, letter):
                     yield letter
                 seen.add(letter.id)
-        for row in await self._postgres.fetch("events_by_id", export.agent, list(letters - seen)):
-            yield event_of_record(export.position.shard, row)
+        found = await self._postgres.fetch("events_by_id", export.agent, list(letters - seen))
+        replayed = [event_of_record(export.position.shard, row) for row in found]
+        for event in sorted(replayed, key=lambda event: event.order):
+            yield event
 
     @staticmethod
     def _hidden(export: Export, letter: LetterLine) -> bool:
@@ -192,7 +196,7 @@ def _merged(line: SessionLine, other: SessionLine | None) -> SessionLine:
     return replace(
         line,
         started_at=min(line.started_at, other.started_at),
-        last_event_at=max(line.last_event_at, other.last_event_at),
+        last_event_at=max(filter(None, (line.last_event_at, other.last_event_at)), default=None),
     )
 
 
@@ -228,8 +232,12 @@ class Added:
     knowledge: int
 
 
-async def import_rows(postgres: Postgres, agent: str, sessions: Sequence[SessionLine], facts: Sequence[Fact]) -> Added:
+async def import_rows(
+    postgres: Postgres, shard: int, agent: str, sessions: Sequence[SessionLine], facts: Sequence[Fact], *, embed: bool
+) -> Added:
     """Store sessions and knowledge of an export for an agent, all or nothing; what is there already stays as it is.
+
+    `embed`: the facts get vectors.
 
     Raises InvalidInput for a row that Postgres refuses, StoreUnavailable.
     """
@@ -240,9 +248,11 @@ async def import_rows(postgres: Postgres, agent: str, sessions: Sequence[Session
     ]  # fmt: skip
     try:
         async with postgres.transaction() as session:
+            await lock_declared(session, postgres, agent)
+            await session.execute(postgres.query("drop_erased_sessions"), agent, digest_agent(agent))
             added = await session.fetchval(postgres.query("import_sessions"), agent, *columns)
             rows = [fact.row.decode() for fact in facts]
-            known = await session.fetchval(postgres.query("import_knowledge"), agent, rows)
+            known = await session.fetchval(postgres.query("import_knowledge"), agent, rows, shard, embed)
     except POISON as error:
         raise InvalidInput(f"Postgres refuses a line of the import, and nothing of it was stored: {error}.") from error
     return Added(added, known)

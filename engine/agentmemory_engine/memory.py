@@ -15,6 +15,7 @@ from agentmemory_engine.answers import (
     ColdStart,
     Document,
     ErasureReceipt,
+    FactHit,
     Hydration,
     Page,
     Recalled,
@@ -39,10 +40,13 @@ from agentmemory_engine.errors import (
 )
 from agentmemory_engine.events import Events, Tail, TimelineQuery, read_unflushed
 from agentmemory_engine.export import Added, Exporter, Fact, SessionLine, import_rows
+from agentmemory_engine.fact_search import FactQuery, FactSearch
 from agentmemory_engine.hydrate import HydrateQuery, assemble
 from agentmemory_engine.identity import Identity
+from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.journal import ABSENT, ANY, Journal, Submission
 from agentmemory_engine.keys import check_agent
+from agentmemory_engine.knowledge import Knowledge
 from agentmemory_engine.observer import Observer, Silent
 from agentmemory_engine.positions import Position
 from agentmemory_engine.postgres import Postgres
@@ -50,6 +54,8 @@ from agentmemory_engine.progress import Progress
 from agentmemory_engine.recall import Recall, RecallQuery
 from agentmemory_engine.redis import Redis
 from agentmemory_engine.retention import Retention
+from agentmemory_engine.semantic import Semantic
+from agentmemory_engine.sessions import Sessions
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Opener, Ownership
 from agentmemory_engine.status import Reporter, reason_of
@@ -86,7 +92,11 @@ class Memory:
         self._tail = Tail(self._journal, settings)
         self._events = Events(postgres, self._journal, self._tail, settings)
         self._vectors = Vectors(postgres, embedder, settings, observer, progress)
-        self._recall = Recall(postgres, embedder, self._vectors, self._tail, settings)
+        semantic = Semantic(postgres, embedder, self._vectors, settings)
+        self._recall = Recall(postgres, semantic, Indexes(postgres), self._tail, settings)
+        self.sessions = Sessions(postgres, self._tail)
+        search = FactSearch(postgres, embedder, self._vectors)
+        self.knowledge = Knowledge(postgres, search, settings, progress, embed=embedder.enabled)
         opener = Opener(redis, postgres, self._journal, settings)
         writer = Writer(postgres, settings, embed=embedder.enabled)
         self.consolidator = Consolidator(
@@ -208,7 +218,8 @@ class Memory:
 
     async def import_rows(self, agent: str, sessions: list[SessionLine], facts: list[Fact]) -> Added:
         """Store sessions and knowledge of an export; what is there stays. Raises InvalidInput."""
-        return await import_rows(self._postgres, check_agent(agent), sessions, facts)
+        shard = self.settings.shard_of(check_agent(agent))
+        return await import_rows(self._postgres, shard, agent, sessions, facts, embed=self._embedder.enabled)
 
     async def recent(self, agent: str, limit: int | None = None) -> Page:
         """The last messages, oldest first."""
@@ -226,21 +237,23 @@ class Memory:
         """An agent's context within a budget; `degraded` names what cannot be had. Raises when both stores are down."""
         check_agent(agent)
         degraded: list[str] = []
-        (document, cold_start), recent, recalled = await asyncio.gather(
+        (document, cold_start), recent, recalled, facts = await asyncio.gather(
             self._wake(agent, query, degraded),
             self._recent_or_nothing(agent, degraded),
             self._recalled_or_nothing(agent, query, degraded),
+            self._known_or_nothing(agent, query, degraded),
         )
         if {"working_memory", "recent"} <= set(degraded):
             raise StoreUnavailable("redis and postgres", "neither answers; there is nothing to wake up with.")
         if cold_start == "new-agent" and recent.events:
             cold_start = None
-        context = assemble(document.body if document else None, recent.events, recalled.hits, query.tokens)
+        context = assemble(document.body if document else None, recent.events, recalled.hits, facts, query.tokens)
         return Hydration(
             working_memory=context.document,
             version=document.version if document else None,
             recent=context.recent,
             recalled=context.recalled,
+            knowledge=context.knowledge,
             text=context.text,
             tokens=context.tokens,
             cold_start=cold_start,
@@ -294,6 +307,15 @@ class Memory:
         except Unavailable:
             degraded.append("recalled")
             return Recalled([])
+
+    async def _known_or_nothing(self, agent: str, query: HydrateQuery, degraded: list[str]) -> list[FactHit]:
+        if query.query is None or not query.facts:
+            return []
+        try:
+            return (await self.knowledge.search(agent, FactQuery(query=query.query, k=query.facts))).hits
+        except Unavailable:
+            degraded.append("knowledge")
+            return []
 
     async def status(self) -> Status:
         """Lag, what is pending, every shard; never raises for a store that is down."""

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from agentmemory_engine.batches import moment
+from agentmemory_engine.declared import lock_declared
 from agentmemory_engine.journal import ERASED, JournalEntry
 from agentmemory_engine.keys import digest_agent
 from agentmemory_engine.positions import Entry
@@ -94,13 +95,14 @@ class Tombstones:
         """Note it, if it is not noted yet, and delete what has no position: knowledge, and sessions.
 
         They are written to Postgres in a request, so that what is there at the mark is from before, and what comes
-        after it is a new life; no clock decides.
+        after it is a new life; no clock decides. Where a later erasure is marked already, that one did it.
         """
+        await lock_declared(session, self._postgres, erasure.agent)
         query, (agent, *entry) = self._postgres.query, erasure.place
-        new = await session.fetchval(
+        last = await session.fetchval(
             query("mark_erasure"), erasure.agent, agent, shard, *entry, erasure.key, erasure.asked_at
         )
-        if new is not None:
+        if last:
             await session.execute(query("erase_declared"), erasure.agent, *erasure.place)
 
     async def carry_out(self, session: Session, shard: int, erasure: Erasure, *, journalled: int) -> None:

@@ -32,11 +32,11 @@ class ExportedDocument(Struct, kw_only=True, tag_field="kind", tag="document"):
 
 
 class ExportedSession(Struct, kw_only=True, omit_defaults=True, tag_field="kind", tag="session"):
-    """A session of the agent."""
+    """A session of the agent. The idempotency key that started it is not in it."""
 
     session: Annotated[str, Meta(min_length=1, max_length=256)]
     started_at: Moment
-    last_event_at: Moment
+    last_event_at: Moment | None = None
     ended_at: Moment | None = None
     metadata: Raw | UnsetType = UNSET
 

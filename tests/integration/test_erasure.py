@@ -8,21 +8,34 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
 from agentmemory.local.stores import LocalStores
 from agentmemory_engine import tombstones
-from agentmemory_engine.answers import Erased, Receipt
+from agentmemory_engine.answers import Erased, Fact, Receipt
 from agentmemory_engine.embedding import Vector
-from agentmemory_engine.errors import KeyReused, NoDeadLetter, NoDocument, NoSnapshot, StoreUnavailable
-from agentmemory_engine.events import TimelineQuery
+from agentmemory_engine.errors import (
+    KeyReused,
+    NoDeadLetter,
+    NoDocument,
+    NoFact,
+    NoSession,
+    NoSnapshot,
+    StoreUnavailable,
+)
+from agentmemory_engine.events import Filter, TimelineQuery, Unflushed
+from agentmemory_engine.export import SessionLine
+from agentmemory_engine.fact_search import FactQuery
+from agentmemory_engine.facts import FactChange, NewFact
 from agentmemory_engine.hydrate import HydrateQuery
 from agentmemory_engine.keys import digest_agent
+from agentmemory_engine.knowledge import KnowledgeQuery
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.positions import Position
-from agentmemory_engine.recall import RecallQuery
+from agentmemory_engine.recall import RecallQuery, Strategy
+from agentmemory_engine.sessions import NewSession, SessionChange, SessionQuery
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.tombstones import Erasure, Tombstones
 from agentmemory_engine.turns import parse_turn
@@ -31,10 +44,12 @@ from support.memories import MakeMemory, admin_postgres, admin_redis
 from support.sidecars import LettersEmbedder
 
 NOTHING = dict.fromkeys((field.name for field in fields(Erased)), 0)
+WORDS = "first second pending before after number fact"
+STRATEGIES: tuple[Strategy, ...] = ("hybrid", "semantic", "keyword")
 POISON = '"metadata": {"number": 1e200000}'
 OF_AN_AGENT = (
     "memory_events", "event_embeddings", "embedding_queue", "agent_sessions", "working_snapshots", "dead_letters",
-    "agent_knowledge", "knowledge_embeddings",
+    "agent_knowledge", "knowledge_embeddings", "knowledge_queue",
 )  # fmt: skip
 
 
@@ -48,13 +63,9 @@ async def write(
     return await memory.record(agent, turn, key=content)
 
 
-async def believe(stores: LocalStores, settings: Settings, agent: str, content: str) -> None:
-    """A piece of knowledge, as a request writes it."""
-    await execute(
-        stores, settings,
-        "INSERT INTO {schema}.agent_knowledge (agent_id, id, topic, content) VALUES ($1, $2, 't', $3)",
-        agent, uuid4(), content,
-    )  # fmt: skip
+async def believe(memory: Memory, agent: str, content: str, key: str | None = None) -> Fact:
+    fact, _ = await memory.knowledge.put(agent, NewFact(topic="t", content=content, key=key))
+    return fact
 
 
 async def execute(stores: LocalStores, settings: Settings, sql: str, *args: Any) -> list[Any]:
@@ -85,11 +96,23 @@ async def check_gone(memory: Memory, agent: str = "a", *, snapshot: Position | N
     """No read shows anything of the agent."""
     assert await contents(memory, agent) == []
     assert (await memory.recent(agent)).events == []
-    recalled = await memory.recall(agent, RecallQuery(query="abc"))
-    assert (recalled.hits, recalled.not_yet_searchable) == ([], 0)
+    for strategy in STRATEGIES:
+        recalled = await memory.recall(agent, RecallQuery(query=WORDS, strategy=strategy))
+        assert (recalled.hits, recalled.not_yet_searchable) == ([], 0)
+    with_filter = RecallQuery(query=WORDS, filter=Filter(metadata=b"{}"))
+    assert (await memory.recall(agent, with_filter)).hits == []
+    assert (await memory.sessions.page(agent, SessionQuery())).sessions == []
+    for session in ("day-1", "day-2"):
+        with pytest.raises(NoSession):
+            await memory.sessions.read(agent, session)
+        with pytest.raises(NoSession):
+            await memory.sessions.change(agent, session, SessionChange(ended=True))
+    assert (await memory.knowledge.search(agent, FactQuery(query=WORDS))).hits == []
+    assert (await memory.knowledge.page(agent, KnowledgeQuery(history=True))).facts == []
     with pytest.raises(NoDocument):
         await memory.read_document(agent)
-    woken = await memory.hydrate(agent, HydrateQuery(query="abc", restore=True))
+    woken = await memory.hydrate(agent, HydrateQuery(query=WORDS, restore=True))
+    assert woken.knowledge == []
     assert (woken.text, woken.cold_start, woken.degraded) == ("", "new-agent", [])
     assert [letter for letter in await memory.dead_letters.list() if letter.agent == agent] == []
     if snapshot is not None:
@@ -121,8 +144,9 @@ async def live(memory: Memory, stores: LocalStores, settings: Settings, agent: s
     """Leave something of an agent in every table; answers the version of its document."""
     written = await write(memory, "first", agent, document='{"v": 1}')
     await write(memory, "refused", agent, more=POISON)
-    await believe(stores, settings, agent, "a fact")
+    await believe(memory, agent, "a fact")
     await settle(memory)
+    await believe(memory, agent, "a fact without a vector")
     await write(memory, "second", agent, session="day-2")
     await memory.consolidator.flush()
     assert written.version is not None
@@ -136,7 +160,7 @@ async def test_all_of_an_agent_goes_and_nothing_of_another(
     snapshot = await live(quiet, stores, settings, "a")
     before = await counts(stores, settings, "b")
     there = await counts(stores, settings, "a")
-    assert [table for table, rows in there.items() if not rows] == ["knowledge_embeddings"]
+    assert [table for table, rows in there.items() if not rows] == []
     await write(quiet, "pending")
     accepted = await quiet.erase("a", key="forget", seconds=0)
     await flush(quiet)
@@ -145,7 +169,7 @@ async def test_all_of_an_agent_goes_and_nothing_of_another(
     assert receipt.erased is not None
     assert asdict(receipt.erased) == {
         "documents": 1, "messages": 4, "journalled": 1, "events": 2, "embeddings": 1, "snapshots": 1,
-        "dead_letters": 1, "sessions": 2, "knowledge": 1,
+        "dead_letters": 1, "sessions": 2, "knowledge": 2,
     }  # fmt: skip
     assert await counts(stores, settings, "a") == dict.fromkeys(OF_AN_AGENT, 0)
     assert await counts(stores, settings, "b") == before
@@ -243,13 +267,8 @@ async def test_nothing_is_read_while_redis_is_down_either(
 async def test_what_comes_after_it_is_a_new_life(quiet: Memory, stores: LocalStores, settings: Settings) -> None:
     await live(quiet, stores, settings, "a")
     await quiet.erase("a", key="forget", seconds=0)
-    await believe(stores, settings, "a", "a new fact")
-    await execute(
-        stores, settings,
-        "INSERT INTO {schema}.agent_sessions (agent_id, session_id, started_at, last_event_at)"
-        " VALUES ('a', 'n', $1, $1)",
-        datetime.now(UTC),
-    )  # fmt: skip
+    await believe(quiet, "a", "a new fact")
+    await quiet.sessions.start("a", NewSession(id="n"))
     await write(quiet, "after", session="day-1", document='{"v": 4}')
     await settle(quiet)
     assert await contents(quiet) == ["after"]
@@ -273,7 +292,7 @@ async def test_a_session_that_both_lives_name_begins_with_the_second(
     assert session["started_at"] == datetime(2002, 2, 2, tzinfo=UTC)
 
 
-async def test_a_session_that_was_consolidated_between_acceptance_and_erasure_goes(
+async def test_a_session_that_only_pending_turns_had_named_is_not_made(
     make_memory: MakeMemory, stores: LocalStores, settings: Settings
 ) -> None:
     async with make_memory(work=False, max_delay=600.0, batch_size=1) as memory:
@@ -284,7 +303,125 @@ async def test_a_session_that_was_consolidated_between_acceptance_and_erasure_go
         assert await counts(stores, settings, "a") == dict.fromkeys(OF_AN_AGENT, 0)
         receipt = await memory.erase("a", key="forget", seconds=0)
         assert receipt.erased is not None
-        assert (receipt.erased.events, receipt.erased.sessions) == (1, 1)
+        assert (receipt.erased.events, receipt.erased.sessions) == (1, 0)
+
+
+async def test_what_is_declared_after_it_is_there_while_it_is_not_carried_out(
+    quiet: Memory, make_memory: MakeMemory, stores: LocalStores, settings: Settings
+) -> None:
+    await live(quiet, stores, settings, "a")
+    await quiet.erase("a", seconds=0)
+    await believe(quiet, "a", "a new fact")
+    await quiet.sessions.start("a", NewSession(id="day-1"))
+    async with make_memory(instance="two", work=False, embedder=LettersEmbedder()) as other:
+        for memory in (quiet, other):
+            hits = (await memory.knowledge.search("a", FactQuery(query="fact"))).hits
+            assert [hit.fact.content for hit in hits] == ["a new fact"]
+            woken = await memory.hydrate("a", HydrateQuery(query="fact"))
+            assert [hit.fact.content for hit in woken.knowledge] == ["a new fact"]
+            [session] = (await memory.sessions.page("a", SessionQuery())).sessions
+            assert (session.id, session.last_event_at) == ("day-1", None)
+    await settle(quiet)
+    assert (await quiet.knowledge.page("a", KnowledgeQuery(history=True))).facts[0].content == "a new fact"
+    [session] = (await quiet.sessions.page("a", SessionQuery())).sessions
+    assert (session.id, session.last_event_at) == ("day-1", None)
+
+
+async def remake_session(quiet: Memory, stores: LocalStores, settings: Settings) -> None:
+    """An erasure under way, and a session from before it, as a batch that began before the mark leaves it."""
+    await quiet.erase("a", seconds=0)
+    await execute(
+        stores, settings,
+        "INSERT INTO {schema}.agent_sessions (agent_id, session_id, started_at, last_event_at, derived)"
+        " VALUES ('a', 'day-1', $1, $1, true)",
+        datetime(2001, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+
+
+async def test_a_session_that_is_left_of_the_former_life_is_not_there(
+    quiet: Memory, stores: LocalStores, settings: Settings
+) -> None:
+    await write(quiet, "before")
+    await remake_session(quiet, stores, settings)
+    await check_gone(quiet)
+    await write(quiet, "after")
+    [session] = (await quiet.sessions.page("a", SessionQuery())).sessions
+    assert session == await quiet.sessions.read("a", "day-1")
+    assert session.started_at.year > 2001
+    await flush(quiet)
+    assert (await quiet.sessions.page("a", SessionQuery())).sessions == [session]
+
+
+@pytest.mark.parametrize("how", ["start", "change", "import"])
+async def test_a_session_of_the_new_life_takes_nothing_from_the_former(
+    quiet: Memory, stores: LocalStores, settings: Settings, how: str
+) -> None:
+    await write(quiet, "before", more='"at": "2001-01-01T00:00:00Z"')
+    await remake_session(quiet, stores, settings)
+    if how == "start":
+        _, new = await quiet.sessions.start("a", NewSession(id="day-1"))
+        assert new
+    elif how == "change":
+        await write(quiet, "after")
+        await quiet.sessions.change("a", "day-1", SessionChange(ended=True))
+    else:
+        line = SessionLine(session="day-1", started_at=datetime(2020, 1, 1, tzinfo=UTC))
+        assert (await quiet.import_rows("a", [line], [])).sessions == 1
+    there = await quiet.sessions.read("a", "day-1")
+    assert there.started_at.year > 2001
+    await flush(quiet)
+    assert await quiet.sessions.read("a", "day-1") == there
+
+
+async def test_a_session_that_was_erased_while_it_was_about_to_be_changed_is_not_made(
+    quiet: Memory, stores: LocalStores, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(quiet, "before")
+    unflushed = quiet._tail.unflushed
+
+    async def overtaken(agent: str) -> Unflushed:
+        monkeypatch.undo()
+        read = await unflushed(agent)
+        await quiet.erase("a", seconds=0)
+        return read
+
+    monkeypatch.setattr(quiet._tail, "unflushed", overtaken)
+    with pytest.raises(NoSession):
+        await quiet.sessions.change("a", "day-1", SessionChange(ended=True))
+    await check_gone(quiet)
+
+
+async def test_a_change_of_a_fact_under_way_comes_before_the_mark_or_finds_nothing(
+    quiet: Memory, stores: LocalStores, settings: Settings
+) -> None:
+    fact = await believe(quiet, "a", "a fact")
+    async with quiet.knowledge._alone("a") as session:
+        erasing = asyncio.create_task(quiet.erase("a", seconds=0))
+        await waits_for_a_lock(stores, erasing)
+        changing = asyncio.create_task(quiet.knowledge.change("a", fact.id, FactChange(confidence=0.5)))
+        await session.execute(quiet._postgres.query("end_fact"), "a", fact.id)
+        await session.execute(
+            quiet._postgres.query("insert_fact"),
+            "a", UUID(int=1), fact.id, None, "t", "a fact, still", 1.0, [], None, b"", settings.shard_of("a"),
+            True, None,
+        )  # fmt: skip
+    await erasing
+    with pytest.raises(NoFact):
+        await changing
+    assert await counts(stores, settings, "a") == dict.fromkeys(OF_AN_AGENT, 0)
+
+
+async def test_one_that_was_never_marked_takes_nothing_that_a_later_one_left(
+    quiet: Memory, stores: LocalStores, settings: Settings
+) -> None:
+    await live(quiet, stores, settings, "a")
+    await quiet._journal.erase("a", "not acknowledged")
+    await quiet.erase("a", seconds=0)
+    fact = await believe(quiet, "a", "a new fact")
+    await quiet.sessions.start("a", NewSession(id="n"))
+    await settle(quiet)
+    assert (await quiet.knowledge.page("a", KnowledgeQuery(history=True))).facts == [fact]
+    assert [session.id for session in (await quiet.sessions.page("a", SessionQuery())).sessions] == ["n"]
 
 
 async def test_a_turn_that_crashes_its_owner_is_no_dead_letter_after_it(
@@ -481,7 +618,7 @@ async def test_one_whose_mark_failed_is_not_acknowledged_and_can_be_asked_for_ag
     with pytest.raises(StoreUnavailable):
         await quiet.erase("a", key="forget", seconds=0)
     monkeypatch.undo()
-    assert (await counts(stores, settings, "a"))["agent_knowledge"] == 1
+    assert (await counts(stores, settings, "a"))["agent_knowledge"] == 2
     again = await quiet.erase("a", key="forget", seconds=0)
     assert again.repeated
     assert (await counts(stores, settings, "a"))["agent_knowledge"] == 0
@@ -497,7 +634,7 @@ async def test_one_that_nobody_marked_is_carried_out_all_the_same(
     assert await counts(stores, settings, "a") == dict.fromkeys(OF_AN_AGENT, 0)
     receipt = await quiet.erase("a", key="forget", seconds=0)
     assert receipt.erased is not None
-    assert (receipt.erased.documents, receipt.erased.knowledge, receipt.erased.sessions) == (1, 1, 2)
+    assert (receipt.erased.documents, receipt.erased.knowledge, receipt.erased.sessions) == (1, 2, 2)
 
 
 async def test_much_is_erased_in_small_transactions_and_counted_as_a_whole(
@@ -618,7 +755,7 @@ async def test_an_embedding_that_is_stored_while_its_event_is_being_erased_waits
 async def test_whatever_happens_in_whatever_order_nothing_erased_is_read_again(
     make_memory: MakeMemory, stores: LocalStores, settings: Settings, backup: Backup, seed: int
 ) -> None:
-    """A random run: turns, erasures, consolidation, embedding, retries, replays, and Redis going back in time."""
+    """Turns, facts, erasures, consolidation, embedding, retries, replays, and Redis going back in time."""
     chance = random.Random(seed)
     async with (
         make_memory(work=False, max_delay=600.0, embedder=LettersEmbedder(), batch_size=3) as one,
@@ -628,7 +765,9 @@ async def test_whatever_happens_in_whatever_order_nothing_erased_is_read_again(
         run = Run(chance, one, two)
         backed_up = False
         for step in range(60):
-            doing = chance.choice(("write",) * 6 + ("erase",) * 2 + ("flush", "embed", "retry", "replay", "redis"))
+            doing = chance.choice(
+                ("write",) * 6 + ("erase", "believe") * 2 + ("flush", "embed", "retry", "replay", "redis")
+            )
             if doing == "redis" and not backed_up:
                 await backup.take()
                 backed_up = True
@@ -649,6 +788,7 @@ class Run:
         self._memories = memories
         self._written: list[tuple[str, str, Receipt]] = []
         self._erased: dict[str, Position] = {}
+        self._believed: dict[str, list[str]] = {"a": [], "b": []}
 
     @property
     def _memory(self) -> Memory:
@@ -661,7 +801,7 @@ class Run:
         agent = self._agent()
         more = self._chance.choice(("", "", POISON))
         document = self._chance.choice(("", f'{{"v": {step}}}'))
-        content = f"{agent} {step}"
+        content = f"{agent} turn {step}"
         self._written.append((agent, content, await write(self._memory, content, agent, document=document, more=more)))
 
     async def erase(self, step: int) -> None:
@@ -669,6 +809,12 @@ class Run:
         receipt = await self._memory.erase(agent, key=f"forget {step}", seconds=0)
         assert agent not in self._erased or receipt.position > self._erased[agent]
         self._erased[agent] = receipt.position
+        self._believed[agent].clear()
+
+    async def believe(self, step: int) -> None:
+        agent = self._agent()
+        await believe(self._memory, agent, f"fact {step}")
+        self._believed[agent].insert(0, f"fact {step}")
 
     async def flush(self, _: int) -> None:
         await self._memories[0].consolidator.flush()
@@ -703,6 +849,10 @@ class Run:
             erased = self._erased.get(agent)
             found = await contents(self._memory, agent)
             assert len(found) == len(set(found))
+            recalled = await self._memory.recall(agent, RecallQuery(query="turn", strategy="keyword", k=100))
+            assert {hit.event.content for hit in recalled.hits} == set(found)
+            facts = (await self._memory.knowledge.page(agent, KnowledgeQuery(history=True))).facts
+            assert [fact.content for fact in facts] == self._believed[agent]
             for whose, content, receipt in self._written:
                 if whose != agent:
                     continue

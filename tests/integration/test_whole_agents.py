@@ -11,14 +11,16 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
 
 from agentmemory import AgentMemory, CutOff, WholeAgentNotAllowed
 from agentmemory.local.stores import LocalStores
 from agentmemory_engine.errors import StoreUnavailable
-from agentmemory_engine.export import Exporter, LetterLine
+from agentmemory_engine.export import Exporter, Fact, LetterLine
+from agentmemory_engine.fact_search import FactQuery
+from agentmemory_engine.facts import FactFilter, NewFact
+from agentmemory_engine.knowledge import KnowledgeQuery
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
@@ -295,14 +297,10 @@ async def live(sidecar: Running, stores: LocalStores, settings: Settings) -> Non
         "UPDATE {schema}.agent_sessions SET ended_at = now(), metadata = $1 WHERE session_id = 'day-1'",
         '{"why": "done"}',
     )  # fmt: skip
-    insert = (
-        "INSERT INTO {schema}.agent_knowledge (agent_id, id, key, topic, content, confidence, sources, believed_until)"
-        " VALUES ('a', $1, 'capital', 'places', $2, 0.7, $3, $4)"
-    )
-    source = UUID(first["events"][0]["id"])
-    [now] = await execute(stores, settings, "SELECT now() AS now")
-    await execute(stores, settings, insert, uuid4(), "Bonn", [source], now["now"])
-    await execute(stores, settings, insert, uuid4(), "Berlin", [source], None)
+    await sidecar.send("POST", "/v1/agents/a/sessions", {"id": "day-3"})
+    fact = {"key": "capital", "topic": "places", "confidence": 0.7, "sources": [first["events"][0]["id"]]}
+    for content in ("Bonn", "Berlin"):
+        assert (await sidecar.send("POST", "/v1/agents/a/knowledge", fact | {"content": content})).status == 201
 
 
 def normal(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -342,9 +340,14 @@ async def test_an_export_imported_again_is_the_same_agent_and_imported_twice_is_
             "file": str(file), "agent": "copy", "source": "a", "events": 3, "events_already_there": 0, "sessions": 1,
             "knowledge": 2, "dead_letters": 1, "left_out": 0, "document": "written",
         } | {"sessions": first["sessions"]}  # fmt: skip
+        assert 1 <= first["sessions"] <= 3
         original, copy = await export(sidecar, "a"), await export(sidecar, "copy")
         assert normal(copy) == normal(original)
-        assert of_kind(copy, "end") == [{"kind": "end", "sessions": 2, "events": 3, "knowledge": 2, "dead_letters": 1}]
+        assert of_kind(copy, "end") == [{"kind": "end", "sessions": 3, "events": 3, "knowledge": 2, "dead_letters": 1}]
+        assert [line.get("last_event_at") is None for line in of_kind(copy, "session")] == [False, False, True]
+        for versions in (of_kind(original, "knowledge"), of_kind(copy, "knowledge")):
+            assert [line["fact"]["content"] for line in versions] == ["Bonn", "Berlin"]
+            assert len({line["fact"]["origin"] for line in versions}) == 1
         again = json.loads(await asyncio.to_thread(tool, sidecar, "import", str(file), "--agent", "copy", "--json"))
         assert again == first | {
             "events": 0, "events_already_there": 3, "sessions": 0, "knowledge": 0, "dead_letters": 0,
@@ -407,6 +410,42 @@ async def test_the_tool_erases_after_asking(sidecar: Running, tmp_path: Path) ->
     file = tmp_path / "there.jsonl"
     file.touch()
     assert b"exists already" in await asyncio.to_thread(tool, sidecar, "export", "a", "-o", str(file), status=1)
+
+
+async def test_imported_facts_are_found_by_meaning_and_their_versions_follow_each_other(
+    make_memory: MakeMemory,
+) -> None:
+    async with make_memory(work=False, embedder=LettersEmbedder()) as memory:
+        await flush(memory)
+        for content in ("Bonn", "Berlin"):
+            await memory.knowledge.put("a", NewFact(topic="places", content=content, key="capital"))
+        begun = await memory.exporter.begin("a")
+        facts = [line async for line in memory.exporter.lines(begun) if isinstance(line, Fact)]
+        assert (await memory.import_rows("copy", [], facts)).knowledge == 2
+        assert (await memory.import_rows("copy", [], facts)).knowledge == 0
+        while await memory._vectors.embed_batch():
+            pass
+        for agent in ("a", "copy"):
+            found = await memory.knowledge.search(agent, FactQuery(query="Berlin", strategy="semantic"))
+            assert ([hit.fact.content for hit in found.hits], found.not_yet_embedded) == (["Berlin"], 0)
+        pages = [await memory.knowledge.page(agent, KnowledgeQuery(history=True)) for agent in ("a", "copy")]
+        assert pages[0] == pages[1] and len(pages[0].facts) == 2
+        old = await memory.knowledge.search(
+            "copy", FactQuery(query="x", strategy="semantic", filter=FactFilter(at=pages[0].facts[1].believed_from))
+        )
+        assert ([hit.fact.content for hit in old.hits], old.not_yet_embedded) == (["Bonn"], 0)
+
+
+async def test_facts_without_a_provider_wait_for_no_vector(
+    make_memory: MakeMemory, stores: LocalStores, settings: Settings
+) -> None:
+    async with make_memory(work=False) as memory:
+        await flush(memory)
+        await memory.knowledge.put("a", NewFact(topic="t", content="x"))
+        begun = await memory.exporter.begin("a")
+        facts = [line async for line in memory.exporter.lines(begun) if isinstance(line, Fact)]
+        assert (await memory.import_rows("copy", [], facts)).knowledge == 1
+        assert await execute(stores, settings, "SELECT FROM {schema}.knowledge_queue") == []
 
 
 # --- import of rows --------------------------------------------------------------------------------------------------

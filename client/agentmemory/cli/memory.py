@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -114,11 +114,21 @@ def recall(
         Any, typer.Option(parser=json_of(dict, OBJECT), metavar="JSON", help="Only events with these members.")
     ] = None,
     min_score: Annotated[float | None, typer.Option(help="Nothing below this score.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="How to search.", show_default="the sidecar's")] = None,
+    strategy: Annotated[
+        Literal["hybrid", "semantic", "keyword"] | None, typer.Option(help="How to search.", show_default="hybrid")
+    ] = None,
+    half_life: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Prefer newer events: the age at which half of it is left.")
+    ] = None,
+    recency_weight: Annotated[float, typer.Option(min=0, max=1, help="How much, with --half-life.")] = 0.2,
+    diversity: Annotated[float, typer.Option(min=0, max=1, help="Put back what repeats an earlier hit.")] = 0.0,
+    time_zone: Annotated[
+        str | None, typer.Option(help="Of the times that the query names.", show_default="UTC")
+    ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search an agent's memory by meaning.
+    """Search an agent's memory by meaning and by keyword.
 
     Example:
 
@@ -131,6 +141,9 @@ def recall(
                 query,
                 k=k,
                 strategy=strategy,
+                recency=None if half_life is None else (half_life, recency_weight),
+                diversity=diversity or None,
+                time_zone=time_zone,
                 types=types or (),
                 session=session,
                 since=since,

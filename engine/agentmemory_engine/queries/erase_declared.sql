@@ -1,7 +1,9 @@
--- $1 agent, $2 its hash, ($3, $4) entry. What has no position, since it is written in the request: what is there now goes.
--- Sessions in their order, as consolidation writes them, so that neither waits for the other.
-WITH knowledge AS (
-    DELETE FROM {schema}.agent_knowledge WHERE agent_id = $1 RETURNING id
+-- $1 agent, $2 its hash, ($3, $4) entry. What has no position, since it is written in the request: what is there now goes;
+-- vectors and the queue go with their facts. Both in their order, as others lock them, so that neither waits for the other.
+WITH known AS (
+    SELECT id FROM {schema}.agent_knowledge WHERE agent_id = $1 ORDER BY id FOR UPDATE
+), knowledge AS (
+    DELETE FROM {schema}.agent_knowledge f USING known k WHERE f.agent_id = $1 AND f.id = k.id RETURNING f.id
 ), listed AS (
     SELECT session_id FROM {schema}.agent_sessions WHERE agent_id = $1 ORDER BY session_id FOR UPDATE
 ), sessions AS (

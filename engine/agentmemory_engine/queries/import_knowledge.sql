@@ -1,9 +1,12 @@
--- $1 agent, $2 facts as export_knowledge.sql gives them. What is there already, or contradicts what is believed now, is left.
+-- $1 agent, $2 facts as export_knowledge.sql gives them, $3 shard, $4 whether vectors are wanted. What is there already, or
+-- contradicts what is believed now, is left.
 WITH stored AS (
     INSERT INTO {schema}.agent_knowledge
     SELECT fact.* FROM unnest($2::text[]) AS given (line),
         jsonb_populate_record(NULL::{schema}.agent_knowledge, given.line::jsonb || jsonb_build_object('agent_id', $1::text)) AS fact
     ON CONFLICT DO NOTHING
-    RETURNING id
+    RETURNING agent_id, id
+), queued AS (
+    INSERT INTO {schema}.knowledge_queue (agent_id, id, shard) SELECT agent_id, id, $3 FROM stored WHERE $4
 )
 SELECT count(*) FROM stored

@@ -9,7 +9,9 @@ from agentmemory_sidecar.routes import (
     erasure,
     events,
     export,
+    knowledge,
     recall,
+    sessions,
     turns,
     working_memory,
 )
@@ -18,6 +20,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *working_memory.OPERATIONS,
     *turns.OPERATIONS,
     *events.OPERATIONS,
+    *sessions.OPERATIONS,
+    *knowledge.OPERATIONS,
     *recall.OPERATIONS,
     *consolidation.OPERATIONS,
     *dead_letters.OPERATIONS,
