@@ -14,7 +14,7 @@ from agentmemory_engine.bm25 import Terms, count_terms, score_texts
 from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable, Vector
 from agentmemory_engine.errors import InvalidInput, RecallUnavailable
 from agentmemory_engine.facts import FactFilter, fact_of
-from agentmemory_engine.fusion import fuse_one
+from agentmemory_engine.fusion import scale, weigh
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.vectors import Vectors
 
@@ -134,5 +134,5 @@ def _score(row: Any, word: float, strategy: Strategy, vector: Vector | None) -> 
     if strategy == "keyword" or vector is None:
         score = word
     elif strategy == "hybrid":
-        score = fuse_one(score, word)
+        score = scale(weigh(score, word))
     return _Scored(row["id"], row["believed_from"], score, scores)

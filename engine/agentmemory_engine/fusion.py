@@ -6,12 +6,21 @@ phrase must not outrank a strong one in meaning, and the power takes from weak m
 
 from __future__ import annotations
 
+from typing import Any
+
+Score = Any
+"""A number, or an array of them: what comes in goes out."""
 SEMANTIC = 1.0
 KEYWORD = 4.0
 TIME = 1.0
 POWER = 1.5
 
 
-def fuse_one(semantic: float, keyword: float) -> float:
-    """From a cosine and a keyword score, 1 at most."""
-    return float(SEMANTIC * semantic + KEYWORD * keyword**POWER) / (SEMANTIC + KEYWORD)
+def weigh(semantic: Score, keyword: Score) -> Score:
+    """What a cosine and a keyword score from 0 to 1 are worth together, from -1 to the sum of both weights."""
+    return SEMANTIC * semantic + KEYWORD * keyword**POWER
+
+
+def scale(worth: Score, most: float = SEMANTIC + KEYWORD) -> Score:
+    """The worth as a score, 1 at most, in the same order. Few hits are good in all respects: it rises early."""
+    return worth * (1 + most) / (most * (1 + abs(worth)))

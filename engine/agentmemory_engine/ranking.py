@@ -7,20 +7,23 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agentmemory_engine.fusion import KEYWORD, POWER, SEMANTIC, TIME
+from agentmemory_engine.fusion import KEYWORD, SEMANTIC, TIME, scale, weigh
 from agentmemory_engine.moments import Span
 from agentmemory_engine.postings import Floats
 
 
 def fuse(semantic: Floats | None, keyword: Floats | None, nearness: Floats | None) -> Floats:
     """Relevance, 1 at most; at least one of the first two is there. Vectors that point away make it less than 0."""
-    parts = [] if semantic is None else [(SEMANTIC, semantic)]
-    if keyword is not None:
-        parts.append((KEYWORD, keyword**POWER) if semantic is not None else (1.0, keyword))
+    if semantic is None or keyword is None:
+        worth, most = (keyword if semantic is None else semantic), 1.0
+        assert worth is not None
+        if nearness is None:
+            return worth
+    else:
+        worth, most = weigh(semantic, keyword), SEMANTIC + KEYWORD
     if nearness is not None:
-        parts.append((TIME, nearness))
-    weights = [weight for weight, _ in parts]
-    found: Floats = np.average([part for _, part in parts], axis=0, weights=weights)
+        worth, most = worth + TIME * nearness, most + TIME
+    found: Floats = scale(worth, most)
     return found
 
 

@@ -16,6 +16,7 @@ from agentmemory_engine.embedding import EmbeddingUnavailable, Unembeddable, Vec
 from agentmemory_engine.errors import InvalidInput, RecallUnavailable
 from agentmemory_engine.fact_search import FactQuery
 from agentmemory_engine.facts import FactFilter, NewFact
+from agentmemory_engine.fusion import scale, weigh
 from agentmemory_engine.memory import Memory
 from support.memories import MakeMemory
 
@@ -127,7 +128,7 @@ async def test_the_ranking_is_that_of_an_exhaustive_scan(make_memory: MakeMemory
         both = {text: (meaning[text], word) for text, word in zip(told, words, strict=True)}
         for strategy, expected in (
             ("semantic", meaning),
-            ("hybrid", {text: (cosine_ + 4 * word**1.5) / 5 for text, (cosine_, word) in both.items()}),
+            ("hybrid", {text: scale(weigh(*parts)) for text, parts in both.items()}),
             ("keyword", {text: word for text, (_, word) in both.items() if word}),
         ):
             hits = (await search(memory, query, strategy=strategy, k=16)).hits

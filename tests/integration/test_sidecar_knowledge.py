@@ -149,12 +149,12 @@ async def test_what_is_wrong_with_a_fact_is_said(sidecar: Running) -> None:
     assert (await sidecar.send("GET", KNOWLEDGE)).json() == {"facts": [], "cursor": None}
 
 
-async def test_search_says_what_it_found_and_what_it_did_without(sidecar: Running) -> None:
+async def test_search_says_what_it_found_and_how(sidecar: Running) -> None:
     await sidecar.send("POST", KNOWLEDGE, FACT)
     await sidecar.send("POST", KNOWLEDGE, {"topic": "weather", "content": "It rains"})
     found = (await sidecar.send("POST", KNOWLEDGE + "/search", {"query": "what does acme ask?"})).json()
     (hit,) = found["hits"]
-    assert (hit["kind"], hit["content"], found["degraded"]) == ("fact", "Acme asks 1.10", ["semantic"])
+    assert (hit["kind"], hit["content"], found["degraded"]) == ("fact", "Acme asks 1.10", [])
     assert 0 < hit["score"] == hit["scores"]["keyword"] < 1 and found["not_yet_embedded"] == 0
     filters = {"topics": ["weather"], "min_confidence": 0.5, "metadata": None, "at": None}
     other = await sidecar.send("POST", KNOWLEDGE + "/search", {"query": "acme rains", "filter": filters})

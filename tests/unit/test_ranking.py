@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmemory_engine import ranking
+from agentmemory_engine.fusion import scale
 from agentmemory_engine.moments import Span
 
 SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]), max_size=30)
@@ -58,3 +59,10 @@ def test_what_repeats_an_earlier_hit_is_put_back() -> None:
     assert order(0.0) == [0, 1, 2]
     assert order(0.3) == [0, 2, 1]
     assert order(0.9) == [0, 2, 3]
+
+
+@given(one=st.floats(-1, 5), other=st.floats(-1, 5))
+def test_a_score_keeps_the_order_of_what_it_is_made_of(one: float, other: float) -> None:
+    assert (scale(one) < scale(other)) <= (one < other)
+    assert scale(5.0) == pytest.approx(1.0)
+    assert scale(0.0) == 0.0
