@@ -143,8 +143,8 @@ class Recall:
     ) -> tuple[list[Candidate], dict[UUID, StoredEvent]]:
         """The ranking, and its events: what went between the two is looked past, so that no answer is short of it.
 
-        `erased`: an erasure is under way, and what Postgres holds is from before it. It is not in the index then, and so
-        no candidate, whatever its distance or its metadata.
+        `erased`: an erasure is under way, and what Postgres holds is from before it. It is in no index then, and so no
+        candidate, whatever its distance or its metadata.
         """
         tries = _TRIES
         while True:

@@ -12,6 +12,7 @@ from agentmemory.local.stores import LocalStores
 from agentmemory_engine import retention
 from agentmemory_engine.events import TimelineQuery
 from agentmemory_engine.memory import Memory
+from agentmemory_engine.recall import RecallQuery
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
 from agentmemory_sidecar.metrics import Metrics
@@ -56,6 +57,23 @@ async def age(stores: LocalStores, settings: Settings, *names: str) -> None:
         "UPDATE {schema}.memory_events SET accepted_at = accepted_at - $2::interval WHERE content = ANY ($1)",
         names, timedelta(days=2),
     )  # fmt: skip
+
+
+async def test_words_of_what_went_count_no_more(quiet: Memory, stores: LocalStores, settings: Settings) -> None:
+    """The index that was made before is made anew: a word is as rare as in a memory that never had the old events."""
+    for number in range(3):
+        await write(quiet, f"old apples {number}")
+    for agent in ("a", "b"):
+        await write(quiet, "new apples", agent)
+        await write(quiet, "new pears", agent)
+    await flush(quiet)
+    query = RecallQuery(query="pears", strategy="keyword")
+    assert len((await quiet.recall("a", query)).hits) == 1
+    await age(stores, settings, *(f"old apples {number}" for number in range(3)))
+    assert await quiet.retention.sweep() == 3
+    found = [(hit.event.content, hit.score) for hit in (await quiet.recall("a", query)).hits]
+    assert found == [(hit.event.content, hit.score) for hit in (await quiet.recall("b", query)).hits]
+    assert [content for content, _ in found] == ["new pears"]
 
 
 async def test_what_is_too_old_goes_with_its_vectors_and_the_rest_stays(
