@@ -19,6 +19,7 @@ from agentmemory.models import (
     Recalled,
     Receipt,
     RecentMessages,
+    Selection,
     TimelinePage,
     WorkingMemory,
 )
@@ -95,6 +96,15 @@ class Agent:
         """
         answer = await self._get("/working-memory", {"version": version})
         return WorkingMemory(answer.decode(dict[str, Any]), version or _version(answer))
+
+    async def select(self, path: str, *, version: str | None = None) -> Selection:
+        """The parts of the document, or of the snapshot of a `version`, that a JSONPath (RFC 9535) leads to.
+
+        Raises:
+            InvalidRequest: it is no path, or costs more than the sidecar allows.
+            NoWorkingMemory, Expired, NoSnapshot: as `working_memory`.
+        """
+        return (await self._get("/working-memory", {"path": path, "version": version})).decode(Selection)
 
     async def put(
         self, document: Mapping[str, Any], *, if_match: str | None = None, idempotency_key: str | None = None

@@ -88,6 +88,20 @@ class WorkingMemory(NamedTuple):
     version: str
 
 
+class SelectedValue(Struct, kw_only=True):
+    """A value in the document, and its normalized path (RFC 9535)."""
+
+    path: str
+    value: Any = None
+
+
+class Selection(Struct, kw_only=True):
+    """What a path leads to in the document of this version; nowhere is no match."""
+
+    version: str
+    matches: list[SelectedValue] = []
+
+
 class RecentMessages(Struct, kw_only=True):
     """The window of recent messages, oldest first. `degraded` names what could not be asked."""
 

@@ -45,6 +45,7 @@ from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.progress import Progress
 from agentmemory_engine.recall import Recall, RecallQuery
 from agentmemory_engine.redis import Redis
+from agentmemory_engine.selection import Match, Selector
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Opener, Ownership
 from agentmemory_engine.status import Reporter, reason_of
@@ -81,6 +82,7 @@ class Memory:
         self._tail = Tail(self._journal, settings)
         self._events = Events(postgres, self._journal, self._tail, settings)
         self._vectors = Vectors(postgres, embedder, settings, observer, progress)
+        self._selector = Selector()
         self._recall = Recall(postgres, embedder, self._vectors, self._tail, settings)
         opener = Opener(redis, postgres, self._journal, settings)
         writer = Writer(postgres, settings, embed=embedder.enabled)
@@ -128,6 +130,7 @@ class Memory:
                 await self.consolidator.stop()
                 await self._release_claims()
         finally:
+            self._selector.close()
             await self._embedder.close()
             await self._redis.close()
             await self._postgres.close()
@@ -184,6 +187,10 @@ class Memory:
     async def read_snapshot(self, agent: str, version: Position) -> Document:
         """A kept snapshot of the document. Raises NoSnapshot."""
         return await self._working.snapshot(check_agent(agent), version)
+
+    async def select(self, document: Document, path: str) -> list[Match]:
+        """The parts of a document that a JSONPath names, as they were sent. Raises InvalidInput."""
+        return await self._selector.select(document.body, path)
 
     async def recent(self, agent: str, limit: int | None = None) -> Page:
         """The last messages, oldest first."""

@@ -16,6 +16,20 @@ AgentId = Annotated[str, Meta(description="1 to 128 of A-Z a-z 0-9 . _ : @ + ~ =
 PositionText = Annotated[str, Meta(description="opaque; ordered within an agent", examples=["3.7-1042"])]
 
 
+class SelectedValue(Struct, kw_only=True):
+    """A value as it stands in the document, and its normalized path (RFC 9535)."""
+
+    path: Annotated[str, Meta(examples=["$['tasks'][0]"])]
+    value: Raw
+
+
+class Selection(Struct, kw_only=True):
+    """What a path leads to in the document of this version, in the order of RFC 9535; nowhere is no match."""
+
+    version: PositionText
+    matches: list[SelectedValue]
+
+
 class RecordedEvent(Struct, kw_only=True, omit_defaults=True):
     """One thing that happened; members without a value are left out."""
 

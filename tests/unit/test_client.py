@@ -229,6 +229,16 @@ async def test_the_document_comes_with_its_version(stub: StubSidecar, memory: Ag
     assert stub.seen[1].query == (("version", "3.1-2"),)
 
 
+async def test_parts_of_the_document_are_read_by_a_path(stub: StubSidecar, memory: AgentMemory) -> None:
+    stub.will(reply({"version": "3.1-7", "matches": [{"path": "$['a'][0]", "value": 1}, {"path": "$['b']"}]}))
+    found = await memory.agent("a").select("$..*", version="3.1-7")
+    assert (found.version, [(match.path, match.value) for match in found.matches]) == (
+        "3.1-7",
+        [("$['a'][0]", 1), ("$['b']", None)],
+    )
+    assert stub.seen[0].query == (("path", "$..*"), ("version", "3.1-7"))
+
+
 async def test_a_patch_says_which_kind_it_is(stub: StubSidecar, memory: AgentMemory) -> None:
     stub.will(reply(RECEIPT))
     await memory.agent("a").patch({"a": None})

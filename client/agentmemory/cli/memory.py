@@ -1,4 +1,4 @@
-"""Commands on one agent's memory: turn, recall, hydrate, timeline."""
+"""Commands on one agent's memory: turn, recall, hydrate, document, timeline."""
 
 from __future__ import annotations
 
@@ -175,6 +175,37 @@ def hydrate(
         show.warn_degraded(context.degraded)
 
     run(wake())
+
+
+def document(
+    agent: AgentName,
+    path: Annotated[
+        str | None, typer.Option(metavar="JSONPATH", help="Only what this leads to, such as '$.tasks[0]'.")
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="The snapshot of this version.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """The working-memory document, or parts of it: a value a line behind its place.
+
+    Example:
+
+      agentmemory document --agent research-1 --path '$.current_task.step'
+    """
+
+    async def read() -> None:
+        async with connect(url) as memory:
+            if path is None:
+                show.machine((await memory.agent(agent).working_memory(version=version)).document)
+                return
+            found = await memory.agent(agent).select(path, version=version)
+        if as_json:
+            show.machine(found)
+            return
+        for match in found.matches:
+            typer.echo(f"{match.path}  {show.to_json(match.value)}")
+
+    run(read())
 
 
 def timeline(
