@@ -41,6 +41,8 @@ from agentmemory.errors import (
     WrongEvictionPolicy,
 )
 from agentmemory.models import (
+    AgentEvent,
+    AgentsTimelinePage,
     DeadLetter,
     DeadLetterPage,
     Event,
@@ -64,8 +66,10 @@ from agentmemory.retries import Retries
 __all__ = [
     "DEFAULT_URL",
     "Agent",
+    "AgentEvent",
     "AgentMemory",
     "AgentMemoryError",
+    "AgentsTimelinePage",
     "BarrierTimeout",
     "ClientHeaderMissing",
     "DeadLetter",

@@ -6,12 +6,12 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 
 from agentmemory.encoding import encode, timestamp
-from agentmemory.errors import DegradedAnswer, UnexpectedAnswer
+from agentmemory.errors import UnexpectedAnswer
 from agentmemory.models import (
     Event,
     Hydration,
@@ -23,9 +23,10 @@ from agentmemory.models import (
     TimelinePage,
     WorkingMemory,
 )
+from agentmemory.timelines import Moment, each_event, query_string, timeline_query
+from agentmemory.timelines import given as _given
 from agentmemory.transport import Answer, Request, Transport
 
-Moment = datetime | str
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 
@@ -145,21 +146,19 @@ class Agent:
         types: Sequence[str] = (),
         session: str | None = None,
         role: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         order: Literal["asc", "desc"] = "asc",
         limit: int = 100,
         cursor: str | None = None,
     ) -> TimelinePage:
-        """One page of what happened; `cursor`, from the page before, continues it with the same filters."""
-        query = {
-            "since": since and timestamp(since),
-            "until": until and timestamp(until),
-            "type": list(types) or None,
-            "session": session,
-            "role": role,
-            "order": order,
-            "limit": limit,
-            "cursor": cursor,
-        }
+        """One page of what happened; `cursor`, from the page before, continues it with the same filters and order.
+
+        `metadata` is contained in the events' own.
+        """
+        query = timeline_query(
+            since=since, until=until, types=types, session=session, role=role, metadata=metadata, order=order,
+            limit=limit, cursor=cursor,
+        )  # fmt: skip
         return (await self._get("/events", query)).decode(TimelinePage)
 
     async def timeline(
@@ -170,6 +169,7 @@ class Agent:
         types: Sequence[str] = (),
         session: str | None = None,
         role: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         order: Literal["asc", "desc"] = "asc",
         page_size: int = 500,
         allow_degraded: bool = False,
@@ -179,25 +179,15 @@ class Agent:
         Raises:
             DegradedAnswer: a store does not answer, so that events are missing; not with `allow_degraded`.
         """
-        cursor: str | None = None
-        while True:
-            page = await self.timeline_page(
-                since=since,
-                until=until,
-                types=types,
-                session=session,
-                role=role,
-                order=order,
-                limit=page_size,
-                cursor=cursor,
-            )
-            if page.degraded and not allow_degraded:
-                raise DegradedAnswer(page.degraded)
-            for event in page.events:
-                yield event
-            cursor = page.cursor
-            if cursor is None:
-                return
+
+        async def read(cursor: str | None) -> TimelinePage:
+            return await self.timeline_page(
+                since=since, until=until, types=types, session=session, role=role, metadata=metadata, order=order,
+                limit=page_size, cursor=cursor,
+            )  # fmt: skip
+
+        async for event in each_event(read, allow_degraded=allow_degraded):
+            yield event
 
     async def recall(
         self,
@@ -246,8 +236,7 @@ class Agent:
         return (await self._post("/hydrate", _given(wish))).decode(Hydration)
 
     async def _get(self, path: str, query: Mapping[str, Any]) -> Answer:
-        given = urlencode(_given(query), doseq=True)
-        return await self._transport.send(Request(method="GET", path=f"{self._base}{path}{given and '?' + given}"))
+        return await self._transport.send(Request(method="GET", path=f"{self._base}{path}{query_string(query)}"))
 
     async def _post(self, path: str, body: Any) -> Answer:
         headers = {"Content-Type": "application/json"}
@@ -277,10 +266,6 @@ class Agent:
         )
         receipt = (await self._transport.send(request)).decode(Receipt)
         return msgspec.structs.replace(receipt, agent=self.name)
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _plain(events: Sequence[NewEvent | Mapping[str, Any]], *, stamp: bool) -> list[dict[str, Any]]:

@@ -41,6 +41,12 @@ class Event(Struct, kw_only=True):
     accepted_at: datetime | None = None
 
 
+class AgentEvent(Event, kw_only=True):
+    """One thing that one of several agents did."""
+
+    agent: str
+
+
 class Hit(Event, kw_only=True):
     """A recalled event; `score` is 0 to 1, and `scores` says what it is made of."""
 
@@ -113,6 +119,14 @@ class TimelinePage(Struct, kw_only=True):
     """Part of a timeline; `cursor` continues it and is None at the end. `degraded` names what could not be asked."""
 
     events: list[Event]
+    cursor: str | None = None
+    degraded: list[str] = []
+
+
+class AgentsTimelinePage(Struct, kw_only=True):
+    """Part of several agents' timelines; `cursor` continues it and is None at the end."""
+
+    events: list[AgentEvent]
     cursor: str | None = None
     degraded: list[str] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 from uuid import uuid4
@@ -49,6 +50,7 @@ from agentmemory_engine.selection import Match, Selector
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Opener, Ownership
 from agentmemory_engine.status import Reporter, reason_of
+from agentmemory_engine.timelines import MergedPage, Timelines
 from agentmemory_engine.turns import DocumentChange, Turn, check_turn, encode_events, fingerprint
 from agentmemory_engine.vectors import Vectors
 from agentmemory_engine.working import WorkingMemory
@@ -81,6 +83,7 @@ class Memory:
         self._working = WorkingMemory(postgres, self._journal, settings)
         self._tail = Tail(self._journal, settings)
         self._events = Events(postgres, self._journal, self._tail, settings)
+        self._timelines = Timelines(postgres, self._events, settings)
         self._vectors = Vectors(postgres, embedder, settings, observer, progress)
         self._selector = Selector()
         self._recall = Recall(postgres, embedder, self._vectors, self._tail, settings)
@@ -199,6 +202,10 @@ class Memory:
     async def timeline(self, agent: str, query: TimelineQuery) -> Page:
         """A page of what happened. Raises InvalidInput."""
         return await self._events.timeline(check_agent(agent), query)
+
+    async def timelines(self, agents: Sequence[str], query: TimelineQuery) -> MergedPage:
+        """A page of what several agents did. Raises InvalidInput."""
+        return await self._timelines.page([check_agent(agent) for agent in agents], query)
 
     async def recall(self, agent: str, query: RecallQuery) -> Recalled:
         """The best matches. Raises InvalidInput, RecallUnavailable."""

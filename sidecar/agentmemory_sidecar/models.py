@@ -46,6 +46,12 @@ class RecordedEvent(Struct, kw_only=True, omit_defaults=True):
     accepted_at: datetime
 
 
+class AgentEvent(RecordedEvent, kw_only=True):
+    """One thing that one of several agents did."""
+
+    agent: AgentId
+
+
 class RecalledEvent(RecordedEvent, kw_only=True, tag_field="kind", tag="event"):
     """An event that recall found; `score` is 0 to 1, and `scores` says what it is made of."""
 
@@ -85,6 +91,14 @@ class TimelinePage(Struct, kw_only=True):
     """`cursor` continues it; null at the end. `degraded` names what could not be asked."""
 
     events: list[RecordedEvent]
+    cursor: str | None
+    degraded: list[str]
+
+
+class AgentsTimelinePage(Struct, kw_only=True):
+    """`cursor` continues it; null at the end. `degraded` names what could not be asked."""
+
+    events: list[AgentEvent]
     cursor: str | None
     degraded: list[str]
 
@@ -244,6 +258,11 @@ class Problem(Struct, kw_only=True):
 def recorded(event: StoredEvent) -> RecordedEvent:
     """An event as it is answered."""
     return RecordedEvent(**_members(event))
+
+
+def recorded_of(agent: str, event: StoredEvent) -> AgentEvent:
+    """An event of one of several agents as it is answered."""
+    return AgentEvent(**_members(event), agent=agent)
 
 
 def recalled(hit: Hit) -> RecalledEvent:

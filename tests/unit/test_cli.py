@@ -143,6 +143,18 @@ def test_a_timeline_is_cut_at_its_limit(stub: StubSidecar, tool: Tool) -> None:
     ]
 
 
+def test_several_timelines_name_whose_event_it_is(stub: StubSidecar, tool: Tool) -> None:
+    stub.will(reply({"events": [EVENT | {"agent": "research-1"}], "cursor": None}))
+    shown = tool("timelines", "research-1", "writer-2", "--metadata", '{"task": "q2"}', "-n", "7")
+    assert "research-1" in shown.stdout and "[red]hot[/red]" in shown.stdout
+    assert stub.seen[0].path == "/v1/events"
+    assert set(stub.seen[0].query) >= {
+        ("agents", "research-1"), ("agents", "writer-2"), ("metadata", '{"task":"q2"}'), ("limit", "7")
+    }  # fmt: skip
+    tool("timeline", "--agent", "a", "--metadata", '{"task": "q2"}')
+    assert ("metadata", '{"task":"q2"}') in stub.seen[1].query
+
+
 def test_status_says_when_it_is_not_ready(stub: StubSidecar, tool: Tool) -> None:
     stub.will(reply(READY), reply(READY | {"degraded": ["postgres"]}), reply({"position": "3.1-7", "state": "durable"}))
     ready, degraded = tool("status"), tool("status", "--json")

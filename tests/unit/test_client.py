@@ -268,6 +268,21 @@ async def test_a_timeline_is_read_across_its_pages(stub: StubSidecar, memory: Ag
     assert [dict(seen.query).get("cursor") for seen in stub.seen] == [None, "c1", "c2"]
 
 
+async def test_several_timelines_are_read_across_their_pages(stub: StubSidecar, memory: AgentMemory) -> None:
+    stub.will(
+        reply({"events": [event(1) | {"agent": "a"}], "cursor": "c1", "degraded": []}),
+        reply({"events": [event(2) | {"agent": "b"}], "cursor": None, "degraded": []}),
+    )
+    found = [(one.agent, one.id) async for one in memory.timeline(["a", "b"], metadata={"t": "é"}, page_size=1)]
+    assert found == [("a", "e1"), ("b", "e2")]
+    asked = [("metadata", '{"t":"é"}'), ("order", "asc"), ("limit", "1"), ("agents", "a"), ("agents", "b")]
+    assert [sorted(seen.query) for seen in stub.seen] == [sorted(asked), sorted([*asked, ("cursor", "c1")])]
+    assert {seen.path for seen in stub.seen} == {"/v1/events"}
+    stub.will(reply({"events": [], "cursor": None, "degraded": ["unflushed"]}))
+    with pytest.raises(agentmemory.DegradedAnswer):
+        _ = [one async for one in memory.timeline()]
+
+
 async def test_a_timeline_that_is_not_whole_is_an_error_unless_wanted(stub: StubSidecar, memory: AgentMemory) -> None:
     stub.will(reply({"events": [event(1)], "cursor": None, "degraded": ["postgres"]}))
     with pytest.raises(agentmemory.DegradedAnswer, match="postgres"):

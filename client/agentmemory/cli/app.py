@@ -25,6 +25,7 @@ app.command()(memory.recall)
 app.command()(memory.hydrate)
 app.command()(memory.document)
 app.command()(memory.timeline)
+app.command()(memory.timelines)
 app.command()(fleet.status)
 app.add_typer(fleet.letters, name="dead-letters")
 

@@ -1,0 +1,134 @@
+"""The timelines of several agents as one.
+
+Each agent's events keep their own order, whatever the clocks say; between agents, what was accepted earlier comes
+first, and at equal times the agent whose id sorts first. An event with a time before that of its predecessor, because a
+clock was set back, stands where its predecessor's time puts it.
+
+A page ends at a place of each agent, so that nothing is left out or given twice, whatever is written between two pages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from agentmemory_engine.answers import StoredEvent
+from agentmemory_engine.cursors import Cursor, Place, format_cursor
+from agentmemory_engine.errors import InvalidInput
+from agentmemory_engine.events import Events, TimelineQuery, event_of_record, milliseconds, place_of, select_events
+from agentmemory_engine.positions import Entry
+from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.settings import Settings
+
+MAX_AGENTS = 50
+_BEFORE_ALL = Place(Entry(-1, -1), -1)
+_AFTER_ALL = Place(Entry((1 << 63) - 1, (1 << 63) - 1), (1 << 15) - 1)
+
+
+class AgentEvent(NamedTuple):
+    """An event, and whose it is."""
+
+    agent: str
+    event: StoredEvent
+
+
+class MergedPage(NamedTuple):
+    """Part of several timelines. `cursor` continues it; None at the end. `degraded` names what could not be asked."""
+
+    events: list[AgentEvent]
+    cursor: str | None
+    degraded: list[str]
+
+
+class Standing(NamedTuple):
+    """Where an event stands: `time` is that of its acceptance, in ms since 1970."""
+
+    time: int
+    agent: str
+    place: Place
+    id: UUID
+
+
+def merge_standings(timelines: Sequence[Sequence[Standing]], *, time: int | None, descending: bool) -> list[Standing]:
+    """The timelines, each in its own order, as one. `time` is what the order had come to before."""
+    further = min if descending else max
+    merged = []
+    for timeline in timelines:
+        reached = time
+        for number, one in enumerate(timeline):
+            reached = one.time if reached is None else further(reached, one.time)
+            merged.append((-reached if descending else reached, one.agent, number, one))
+    return [one._replace(time=abs(key)) for key, _, _, one in sorted(merged)]
+
+
+class Timelines:
+    """Reads episodic memory across agents."""
+
+    def __init__(self, postgres: Postgres, events: Events, settings: Settings) -> None:
+        self._postgres = postgres
+        self._events = events
+        self._settings = settings
+
+    async def page(self, agents: Sequence[str], query: TimelineQuery) -> MergedPage:
+        """A page of what these agents did. First the tails, then Postgres, so that nothing on its way is missed.
+
+        Without Redis the page is `degraded`: what is not flushed is missing. Raises InvalidInput, StoreUnavailable.
+        """
+        agents = sorted(set(agents))
+        if not 1 <= len(agents) <= MAX_AGENTS:
+            raise InvalidInput(f"A timeline is of 1 to {MAX_AGENTS} agents, and {len(agents)} are named.")
+        start = query.start(agents) or Cursor(0, [None] * len(agents))
+        tails = await asyncio.gather(*map(self._events.pending, agents))
+        pending = {
+            (agent, event.id): event
+            for agent, place, (tail, _) in zip(agents, start.places, tails, strict=True)
+            for event in select_events(tail, query.filter, place, descending=query.descending)
+        }
+        merged = merge_standings(
+            await self._timelines(agents, query, start, pending),
+            time=start.time if query.cursor else None,
+            descending=query.descending,
+        )
+        page = merged[: query.limit]
+        cursor = None
+        if len(merged) > query.limit:
+            ends = dict(zip(agents, start.places, strict=True)) | {one.agent: one.place for one in page}
+            cursor = format_cursor(Cursor(page[-1].time, [ends[agent] for agent in agents]), query.fingerprint(agents))
+        degraded = sorted({part for _, parts in tails for part in parts})
+        return MergedPage(await self._whole(page, pending), cursor, degraded)
+
+    async def _timelines(
+        self, agents: list[str], query: TimelineQuery, start: Cursor, pending: dict[tuple[str, UUID], StoredEvent]
+    ) -> list[list[Standing]]:
+        """The next of each agent's events from both tiers, one more than fit on the page."""
+        unset = _AFTER_ALL if query.descending else _BEFORE_ALL
+        places = [(*place.entry, place.number) for place in (one or unset for one in start.places)]
+        columns = [list(column) for column in zip(*places, strict=True)]
+        statement = "timelines_backwards" if query.descending else "timelines"
+        records = await self._postgres.ask(statement, agents, *columns, *query.filter.parameters(), query.limit + 1)
+        found = {key: _standing(key[0], place_of(event), event.accepted_at, key[1]) for key, event in pending.items()}
+        for record in records:
+            place = Place(Entry(record["opening"], record["sequence"]), record["index"])
+            agent, event = record["agent_id"], record["id"]
+            found[agent, event] = _standing(agent, place, record["accepted_at"], event)
+        timelines: dict[str, list[Standing]] = {agent: [] for agent in agents}
+        for one in sorted(found.values(), key=lambda one: one.place, reverse=query.descending):
+            timelines[one.agent].append(one)
+        return [timeline[: query.limit + 1] for timeline in timelines.values()]
+
+    async def _whole(self, page: list[Standing], pending: dict[tuple[str, UUID], StoredEvent]) -> list[AgentEvent]:
+        """The events of a page; one that was erased meanwhile is gone from it."""
+        missing = [(one.agent, one.id) for one in page if (one.agent, one.id) not in pending]
+        found = dict(pending)
+        if missing:
+            for record in await self._postgres.fetch("events_by_id", *map(list, zip(*missing, strict=True))):
+                agent = record["agent_id"]
+                found[agent, record["id"]] = event_of_record(self._settings.shard_of(agent), record)
+        return [AgentEvent(one.agent, found[one.agent, one.id]) for one in page if (one.agent, one.id) in found]
+
+
+def _standing(agent: str, place: Place, accepted_at: datetime, event: UUID) -> Standing:
+    return Standing(milliseconds(accepted_at), agent, place, event)
