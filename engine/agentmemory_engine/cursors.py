@@ -1,7 +1,6 @@
 """Cursors: where a page of a timeline ended, good for the query of that page only.
 
-A page ends at a place of each of its agents, the position and index of an event, and at the time that the order merged
-from their timelines had come to.
+A page ends at a place of each of its agents: the position of a turn, and an index in it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.positions import Entry
 
 _PLACE = r"\d{1,10}-\d{1,16}:\d{1,5}"
-_TEXT = re.compile(rf"(\d{{1,15}})\.([0-9a-f]{{16}})\.({_PLACE}|)((?:,(?:{_PLACE}|))*)", re.ASCII)
+_TEXT = re.compile(rf"([0-9a-f]{{16}})\.({_PLACE}|)((?:,(?:{_PLACE}|))*)", re.ASCII)
 _LAST_INDEX = 32_767
 
 
@@ -28,11 +27,8 @@ class Place(NamedTuple):
     number: int
 
 
-class Cursor(NamedTuple):
-    """Where a page ended for each of its agents (None: before its first event), and at which time, in ms since 1970."""
-
-    time: int
-    places: list[Place | None]
+Cursor = list[Place | None]
+"""Where a page ended for each of its agents; None: before its first event."""
 
 
 def fingerprint(agents: Sequence[str], order: str, conditions: Sequence[Any]) -> str:
@@ -43,8 +39,8 @@ def fingerprint(agents: Sequence[str], order: str, conditions: Sequence[Any]) ->
 
 def format_cursor(cursor: Cursor, query: str) -> str:
     """The cursor as a text, for the query of that fingerprint."""
-    places = ",".join(f"{place.entry}:{place.number}" if place else "" for place in cursor.places)
-    return f"{cursor.time}.{query}.{places}"
+    places = ",".join(f"{place.entry}:{place.number}" if place else "" for place in cursor)
+    return f"{query}.{places}"
 
 
 def parse_cursor(text: str, query: str, *, agents: int) -> Cursor:
@@ -52,15 +48,15 @@ def parse_cursor(text: str, query: str, *, agents: int) -> Cursor:
     match = _TEXT.fullmatch(text)
     if match is None:
         raise InvalidInput("The cursor is not one that a page gave; use it as it was, or leave it out to begin anew.")
-    if match[2] != query:
+    if match[1] != query:
         raise InvalidInput(
             "The cursor is of another query; ask as for the page that gave it (agents, filters and order), or leave it "
             "out to begin anew."
         )
-    places = [_parse_place(place) for place in (match[3] + match[4]).split(",")]
+    places = [_parse_place(place) for place in (match[2] + match[3]).split(",")]
     if len(places) != agents:
         raise InvalidInput("The cursor is not one that a page gave; use it as it was, or leave it out to begin anew.")
-    return Cursor(int(match[1]), places)
+    return places
 
 
 def _parse_place(text: str) -> Place | None:

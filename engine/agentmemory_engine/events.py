@@ -116,11 +116,6 @@ def place_of(event: StoredEvent) -> Place:
     return Place(event.position.entry, event.index)
 
 
-def milliseconds(at: datetime) -> int:
-    """A time as milliseconds since 1970; the reverse of `moment`."""
-    return (at - _EPOCH) // timedelta(milliseconds=1)
-
-
 def event_of_row(shard: int, row: EventRow) -> StoredEvent:
     """An event that is still in the journal."""
     return StoredEvent(
@@ -286,7 +281,7 @@ class Events:
         Without Redis the page is `degraded`: what is not flushed is missing. Raises InvalidInput, StoreUnavailable.
         """
         start = query.start([agent])
-        after = start.places[0] if start else None
+        after = start[0] if start else None
         tail, degraded = await self.pending(agent)
         place = (*after.entry, after.number) if after else (None, None, None)
         conditions = query.filter
@@ -308,7 +303,7 @@ class Events:
             return [], [UNFLUSHED]
 
     def _cursor(self, agent: str, query: TimelineQuery, last: StoredEvent) -> str:
-        return format_cursor(Cursor(milliseconds(last.accepted_at), [place_of(last)]), query.fingerprint([agent]))
+        return format_cursor([place_of(last)], query.fingerprint([agent]))
 
     async def recent(self, agent: str, limit: int) -> Page:
         """The last messages, oldest first: from the window in Redis, or where that holds fewer, from the timeline.

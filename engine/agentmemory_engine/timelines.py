@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import NamedTuple
 from uuid import UUID
 
 from agentmemory_engine.answers import StoredEvent
 from agentmemory_engine.cursors import Cursor, Place, format_cursor
 from agentmemory_engine.errors import InvalidInput
-from agentmemory_engine.events import Events, TimelineQuery, event_of_record, milliseconds, place_of, select_events
+from agentmemory_engine.events import Events, TimelineQuery, event_of_record, place_of, select_events
 from agentmemory_engine.positions import Entry
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.settings import Settings
@@ -44,24 +45,25 @@ class MergedPage(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Where an event stands: `time` is that of its acceptance, in ms since 1970."""
+    """Where an event stands, and when it was accepted."""
 
-    time: int
+    time: datetime
     agent: str
     place: Place
     id: UUID
 
 
-def merge_standings(timelines: Sequence[Sequence[Standing]], *, time: int | None, descending: bool) -> list[Standing]:
-    """The timelines, each in its own order, as one. `time` is what the order had come to before."""
+def merge_standings(timelines: Sequence[Sequence[Standing]], *, descending: bool) -> list[Standing]:
+    """The timelines, each in its own order, as one."""
     further = min if descending else max
+    # A place for each time, so that "later" is "more" in both orders.
+    times = sorted({one.time for timeline in timelines for one in timeline}, reverse=descending)
+    rank = {time: number for number, time in enumerate(times)}
     merged = []
     for timeline in timelines:
-        reached = time
-        for number, one in enumerate(timeline):
-            reached = one.time if reached is None else further(reached, one.time)
-            merged.append((-reached if descending else reached, one.agent, number, one))
-    return [one._replace(time=abs(key)) for key, _, _, one in sorted(merged)]
+        for number, reached in enumerate(accumulate((one.time for one in timeline), further)):
+            merged.append((rank[reached], timeline[number].agent, number, timeline[number]))
+    return [one for *_, one in sorted(merged)]
 
 
 class Timelines:
@@ -80,23 +82,22 @@ class Timelines:
         agents = sorted(set(agents))
         if not 1 <= len(agents) <= MAX_AGENTS:
             raise InvalidInput(f"A timeline is of 1 to {MAX_AGENTS} agents, and {len(agents)} are named.")
-        start = query.start(agents) or Cursor(0, [None] * len(agents))
+        start = query.start(agents) or [None] * len(agents)
         tails = await asyncio.gather(*map(self._events.pending, agents))
         pending = {
             (agent, event.id): event
-            for agent, place, (tail, _) in zip(agents, start.places, tails, strict=True)
+            for agent, place, (tail, _) in zip(agents, start, tails, strict=True)
             for event in select_events(tail, query.filter, place, descending=query.descending)
         }
         merged = merge_standings(
             await self._timelines(agents, query, start, pending),
-            time=start.time if query.cursor else None,
             descending=query.descending,
         )
         page = merged[: query.limit]
         cursor = None
         if len(merged) > query.limit:
-            ends = dict(zip(agents, start.places, strict=True)) | {one.agent: one.place for one in page}
-            cursor = format_cursor(Cursor(page[-1].time, [ends[agent] for agent in agents]), query.fingerprint(agents))
+            ends = dict(zip(agents, start, strict=True)) | {one.agent: one.place for one in page}
+            cursor = format_cursor([ends[agent] for agent in agents], query.fingerprint(agents))
         degraded = sorted({part for _, parts in tails for part in parts})
         return MergedPage(await self._whole(page, pending), cursor, degraded)
 
@@ -105,15 +106,15 @@ class Timelines:
     ) -> list[list[Standing]]:
         """The next of each agent's events from both tiers, one more than fit on the page."""
         unset = _AFTER_ALL if query.descending else _BEFORE_ALL
-        places = [(*place.entry, place.number) for place in (one or unset for one in start.places)]
+        places = [(*place.entry, place.number) for place in (one or unset for one in start)]
         columns = [list(column) for column in zip(*places, strict=True)]
         statement = "timelines_backwards" if query.descending else "timelines"
         records = await self._postgres.ask(statement, agents, *columns, *query.filter.parameters(), query.limit + 1)
-        found = {key: _standing(key[0], place_of(event), event.accepted_at, key[1]) for key, event in pending.items()}
+        found = {key: Standing(event.accepted_at, key[0], place_of(event), key[1]) for key, event in pending.items()}
         for record in records:
             place = Place(Entry(record["opening"], record["sequence"]), record["index"])
             agent, event = record["agent_id"], record["id"]
-            found[agent, event] = _standing(agent, place, record["accepted_at"], event)
+            found[agent, event] = Standing(record["accepted_at"], agent, place, event)
         timelines: dict[str, list[Standing]] = {agent: [] for agent in agents}
         for one in sorted(found.values(), key=lambda one: one.place, reverse=query.descending):
             timelines[one.agent].append(one)
@@ -128,7 +129,3 @@ class Timelines:
                 agent = record["agent_id"]
                 found[agent, record["id"]] = event_of_record(self._settings.shard_of(agent), record)
         return [AgentEvent(one.agent, found[one.agent, one.id]) for one in page if (one.agent, one.id) in found]
-
-
-def _standing(agent: str, place: Place, accepted_at: datetime, event: UUID) -> Standing:
-    return Standing(milliseconds(accepted_at), agent, place, event)
