@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentmemory_engine import selection
+from agentmemory_engine import lazy
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.selection import Selector, check_path, select
 from agentmemory_engine.working import check_object
@@ -175,7 +175,7 @@ WIDE = json.dumps({"x": [{"id": number, "t": "a" * 40} for number in range(9_000
 def test_a_path_that_costs_too_much_is_refused_and_says_why(
     document: bytes, path: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "MAX_SECONDS", 0.2)
+    monkeypatch.setattr(lazy, "MAX_SECONDS", 0.2)
     check_object(document)
     with pytest.raises(InvalidInput, match=reason):
         select(document, path)
@@ -187,7 +187,7 @@ def test_a_document_of_the_greatest_depth_is_descended() -> None:
 
 
 async def test_the_loop_turns_while_a_path_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "MAX_SECONDS", 0.3)
+    monkeypatch.setattr(lazy, "MAX_SECONDS", 0.3)
     selector = Selector()
     asked = asyncio.ensure_future(selector.select(WIDE, "$..*..*..*..*..*..*"))
     turns = 0
