@@ -23,6 +23,9 @@ from agentmemory.errors import (
     JournalFull,
     KeyReused,
     NoDeadLetter,
+    NoFact,
+    NoLongerBelieved,
+    NoSession,
     NoSnapshot,
     NotFound,
     NotReady,
@@ -40,6 +43,7 @@ from agentmemory.errors import (
     VersionConflict,
     WrongEvictionPolicy,
 )
+from agentmemory.knowledge import FactPage, FoundFacts, Knowledge
 from agentmemory.models import (
     AgentEvent,
     AgentsTimelinePage,
@@ -47,6 +51,8 @@ from agentmemory.models import (
     DeadLetterPage,
     Event,
     EventId,
+    Fact,
+    FoundFact,
     Hit,
     Hydration,
     NewEvent,
@@ -62,6 +68,7 @@ from agentmemory.models import (
     WorkingMemory,
 )
 from agentmemory.retries import Retries
+from agentmemory.sessions import Session, SessionPage, Sessions
 
 __all__ = [
     "DEFAULT_URL",
@@ -78,16 +85,24 @@ __all__ = [
     "Event",
     "EventId",
     "Expired",
+    "Fact",
+    "FactPage",
     "Forbidden",
     "ForeignOrigin",
     "ForeignStore",
+    "FoundFact",
+    "FoundFacts",
     "Hit",
     "Hydration",
     "InvalidRequest",
     "JournalFull",
     "KeyReused",
+    "Knowledge",
     "NewEvent",
     "NoDeadLetter",
+    "NoFact",
+    "NoLongerBelieved",
+    "NoSession",
     "NoSnapshot",
     "NoWorkingMemory",
     "NotFound",
@@ -103,6 +118,9 @@ __all__ = [
     "SchemaMismatch",
     "SelectedValue",
     "Selection",
+    "Session",
+    "SessionPage",
+    "Sessions",
     "ShardClosed",
     "ShardStatus",
     "Status",

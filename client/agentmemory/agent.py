@@ -10,8 +10,11 @@ from urllib.parse import quote
 
 import msgspec
 
+from agentmemory.calls import Calls
+from agentmemory.calls import given as _given
 from agentmemory.encoding import encode, timestamp
 from agentmemory.errors import UnexpectedAnswer
+from agentmemory.knowledge import Knowledge
 from agentmemory.models import (
     Event,
     Hydration,
@@ -23,8 +26,8 @@ from agentmemory.models import (
     TimelinePage,
     WorkingMemory,
 )
-from agentmemory.timelines import Moment, each_event, query_string, timeline_query
-from agentmemory.timelines import given as _given
+from agentmemory.sessions import Sessions
+from agentmemory.timelines import Moment, each_event, timeline_query
 from agentmemory.transport import Answer, Request, Transport
 
 JSON_PATCH = "application/json-patch+json"
@@ -45,6 +48,9 @@ class Agent:
         self.name = name
         self._transport = transport
         self._base = f"/v1/agents/{quote(name, safe='')}"
+        self._calls = Calls(transport, self._base)
+        self.sessions = Sessions(self._calls)
+        self.knowledge = Knowledge(self._calls)
 
     async def record(
         self,
@@ -195,15 +201,23 @@ class Agent:
         *,
         vector: Sequence[float] | None = None,
         k: int = 5,
-        strategy: str | None = None,
+        strategy: Literal["hybrid", "semantic", "keyword"] | None = None,
         types: Sequence[str] = (),
         session: str | None = None,
         since: Moment | None = None,
         until: Moment | None = None,
         metadata: Mapping[str, Any] | None = None,
         min_score: float | None = None,
+        recency: tuple[str, float] | None = None,
+        diversity: float | None = None,
+        named_times: bool | None = None,
+        time_zone: str | None = None,
     ) -> Recalled:
         """The `k` best matches for a text or a vector, best first, among what the filters let through.
+
+        `strategy` is hybrid for a text and semantic for a vector unless given. `recency` is a half-life (`7d`) and a
+        weight from 0 to 1; `diversity`, from 0 to 1, puts back what repeats an earlier hit. A time that a hybrid query
+        names ("last Tuesday"), in `time_zone`, counts unless `named_times` is False.
 
         Raises:
             RecallUnavailable: no embedding can be made of the query.
@@ -222,6 +236,10 @@ class Agent:
             "strategy": strategy,
             "filter": _given(filters) or None,
             "min_score": min_score,
+            "recency": recency and {"half_life": recency[0], "weight": recency[1]},
+            "diversity": diversity,
+            "named_times": named_times,
+            "time_zone": time_zone,
         }
         return (await self._post("/recall", _given(question))).decode(Recalled)
 
@@ -236,13 +254,10 @@ class Agent:
         return (await self._post("/hydrate", _given(wish))).decode(Hydration)
 
     async def _get(self, path: str, query: Mapping[str, Any]) -> Answer:
-        return await self._transport.send(Request(method="GET", path=f"{self._base}{path}{query_string(query)}"))
+        return await self._calls.get(path, query)
 
     async def _post(self, path: str, body: Any) -> Answer:
-        headers = {"Content-Type": "application/json"}
-        return await self._transport.send(
-            Request(method="POST", path=self._base + path, body=encode(body), headers=headers)
-        )
+        return await self._calls.send("POST", path, body)
 
     async def _write(
         self,

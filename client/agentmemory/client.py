@@ -15,11 +15,12 @@ import msgspec
 from yarl import URL
 
 from agentmemory.agent import Agent
+from agentmemory.calls import query_string
 from agentmemory.encoding import encode
 from agentmemory.errors import BarrierTimeout, NotReady, Unavailable, Unreachable
 from agentmemory.models import AgentEvent, AgentsTimelinePage, DeadLetter, DeadLetterPage, Position, Receipt, Status
 from agentmemory.retries import NO_RETRIES, Retries
-from agentmemory.timelines import Moment, each_event, query_string, timeline_query
+from agentmemory.timelines import Moment, each_event, timeline_query
 from agentmemory.transport import Request, Transport
 
 DEFAULT_URL = "http://127.0.0.1:7070"

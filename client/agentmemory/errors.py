@@ -13,7 +13,10 @@ AgentMemoryError
     │   ├── NoWorkingMemory
     │   ├── Expired
     │   ├── NoSnapshot
-    │   └── NoDeadLetter
+    │   ├── NoDeadLetter
+    │   ├── NoSession
+    │   └── NoFact
+    ├── NoLongerBelieved      a fact that is history does not change
     ├── VersionConflict
     ├── TooLarge
     ├── PositionLost
@@ -161,6 +164,29 @@ class NoDeadLetter(NotFound):
     """No dead letter has that id; it may have been replayed or discarded already."""
 
     code = "no-dead-letter"
+
+
+class NoSession(NotFound):
+    """The agent has no session of that id."""
+
+    code = "no-session"
+
+
+class NoFact(NotFound):
+    """The agent's knowledge has no fact of that id."""
+
+    code = "no-fact"
+
+
+class NoLongerBelieved(ProblemError):
+    """This version of the fact is history, and history does not change."""
+
+    code = "no-longer-believed"
+
+    @property
+    def current(self) -> str | None:
+        """The id of the version that is believed now; None where none is."""
+        return _text(self.members.get("current"))
 
 
 class VersionConflict(ProblemError):

@@ -143,6 +143,32 @@ class Recalled(Struct, kw_only=True):
     not_yet_searchable: int = 0
 
 
+class Fact(Struct, kw_only=True):
+    """One version of a fact, believed from `believed_from` until `believed_until` (exclusive; None: to this day).
+
+    `sources` are ids of events; `origin` is the id of the first version, which all versions share.
+    """
+
+    id: str
+    origin: str = ""
+    key: str | None = None
+    topic: str
+    content: str
+    confidence: float = 1.0
+    sources: list[str] = []
+    metadata: dict[str, Any] | None = None
+    believed_from: datetime
+    believed_until: datetime | None = None
+
+
+class FoundFact(Fact, kw_only=True):
+    """A fact that was found; `score` is 0 to 1, and `scores` says what it is made of."""
+
+    kind: str = "fact"
+    score: float
+    scores: dict[str, float] = {}
+
+
 class Hydration(Struct, kw_only=True):
     """An agent's context on wake-up; `text` renders all of it within the budget of (estimated) tokens.
 
@@ -154,6 +180,7 @@ class Hydration(Struct, kw_only=True):
     version: str | None = None
     recent: list[Event] = []
     recalled: list[Hit] = []
+    knowledge: list[FoundFact] = []
     text: str = ""
     tokens: int = 0
     cold_start: str | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlencode
 
 from agentmemory.encoding import encode, timestamp
 from agentmemory.errors import DegradedAnswer
@@ -57,14 +56,3 @@ async def each_event(read: Callable[[str | None], Awaitable[Page[E]]], *, allow_
         cursor = page.cursor
         if cursor is None:
             return
-
-
-def query_string(query: Mapping[str, Any]) -> str:
-    """What stands behind the path: nothing, or a question mark and the parameters that are given."""
-    text = urlencode(given(query), doseq=True)
-    return text and "?" + text
-
-
-def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that are not None."""
-    return {name: value for name, value in values.items() if value is not None}

@@ -88,11 +88,78 @@ class Hydration:
     version: Position | None
     recent: list[StoredEvent]
     recalled: list[Hit]
+    knowledge: list[FactHit]
     text: str
     tokens: int
     cold_start: ColdStart | None
     left_out: dict[str, int]
     degraded: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionRecord:
+    """A session. `last_event_at` is None before its first event, `ended_at` while it is open; `metadata` is JSON."""
+
+    id: str
+    started_at: datetime
+    last_event_at: datetime | None
+    ended_at: datetime | None = None
+    metadata: bytes | None = None
+
+
+@dataclass(frozen=True)
+class SessionPage:
+    """Sessions, newest first. `cursor` continues it; None at the end. `degraded` names what could not be asked."""
+
+    sessions: list[SessionRecord]
+    cursor: str | None
+    degraded: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One version of a fact, believed from `believed_from` until `believed_until` (exclusive; None: to this day)."""
+
+    id: UUID
+    key: str | None
+    topic: str
+    content: str
+    confidence: float
+    sources: list[UUID]
+    metadata: bytes | None
+    believed_from: datetime
+    believed_until: datetime | None
+    origin: UUID
+    """The id of its first version, which all of one fact share."""
+
+
+@dataclass(frozen=True)
+class FactPage:
+    """Facts, newest belief first. `cursor` continues it; None at the end."""
+
+    facts: list[Fact]
+    cursor: str | None
+
+
+@dataclass(frozen=True)
+class FactHit:
+    """A fact that was found; `score` is 0 to 1, `scores` says what it is made of."""
+
+    fact: Fact
+    score: float
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class FoundFacts:
+    """The best matches, best first. `not_yet_embedded` facts are found by their words only.
+
+    `degraded` holds `semantic` where no fact could be found by meaning.
+    """
+
+    hits: list[FactHit]
+    not_yet_embedded: int = 0
+    degraded: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,11 @@
     │   ├── NoDocument
     │   ├── DocumentExpired
     │   ├── NoSnapshot
-    │   └── NoDeadLetter
+    │   ├── NoDeadLetter
+    │   ├── NoSession
+    │   └── NoFact
     ├── VersionConflict
+    ├── FactEnded             what is no longer believed does not change
     ├── PositionLost
     ├── BarrierTimeout
     └── Unavailable           the same request can succeed later
@@ -122,6 +125,34 @@ class NoDeadLetter(Missing):
 
     code = "no-dead-letter"
     title = "No such dead letter"
+
+
+class NoSession(Missing):
+    """The agent has no session of that id."""
+
+    code = "no-session"
+    title = "No such session"
+
+
+class NoFact(Missing):
+    """The agent's knowledge has no fact of that id."""
+
+    code = "no-fact"
+    title = "No such fact"
+
+
+class FactEnded(MemoryFault):
+    """The fact is no longer believed, and what was believed does not change.
+
+    `current` is the id of the version that is believed now, or None where belief has ended.
+    """
+
+    code = "no-longer-believed"
+    title = "No longer believed"
+
+    def __init__(self, message: str, *, current: str | None) -> None:
+        super().__init__(message)
+        self.current = current
 
 
 class VersionConflict(MemoryFault):

@@ -16,13 +16,13 @@ import msgspec
 
 from agentmemory_engine.answers import Page, StoredEvent
 from agentmemory_engine.batches import EventRow, moment, raw_or_none, rows_of
-from agentmemory_engine.cursors import Cursor, Place, fingerprint, format_cursor, parse_cursor
 from agentmemory_engine.errors import ShardClosed, StoreUnavailable
 from agentmemory_engine.journal import Journal, JournalEntry
 from agentmemory_engine.keys import event_id
 from agentmemory_engine.positions import START, Entry, Position
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.settings import Settings
+from agentmemory_engine.timeline_cursors import Cursor, Place, fingerprint, format_cursor, parse_cursor
 from agentmemory_engine.turns import MESSAGE, Event
 
 UNFLUSHED = "unflushed"

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from agentmemory_engine.answers import Hit, StoredEvent
+from agentmemory_engine.answers import FactHit, Hit, StoredEvent
 
 T = TypeVar("T")
 _SHARE_OF_RECALL = 0.5
+_SHARE_OF_KNOWLEDGE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class HydrateQuery:
     query: str | None = None
     tokens: int = 2000
     k: int = 8
+    facts: int = 8
     restore: bool = False
 
 
@@ -30,6 +32,7 @@ class Context:
     document: bytes | None
     recent: list[StoredEvent]
     recalled: list[Hit]
+    knowledge: list[FactHit]
     text: str
     tokens: int
     left_out: dict[str, int]
@@ -47,11 +50,20 @@ def describe_event(event: StoredEvent) -> str:
     return f"[{event.at:%Y-%m-%d %H:%M}] {who}: {body}"
 
 
-def assemble(document: bytes | None, recent: Sequence[StoredEvent], hits: Sequence[Hit], tokens: int) -> Context:
+def describe_fact(hit: FactHit) -> str:
+    """One line for a model to read; how sure it is of that is said where it is not."""
+    fact = hit.fact
+    doubt = "" if fact.confidence >= 1 else f" (confidence {fact.confidence:g})"
+    return f"{fact.topic}: {fact.content}{doubt}"
+
+
+def assemble(
+    document: bytes | None, recent: Sequence[StoredEvent], hits: Sequence[Hit], facts: Sequence[FactHit], tokens: int
+) -> Context:
     """Choose what fits into so many tokens.
 
-    Working memory comes first, then the best recalled events in half of what is left, then the newest messages, then
-    more of what was recalled. An event that is recent is not recalled as well.
+    Working memory comes first, then the best facts in a quarter of what is left and the best recalled events in half
+    of it, then the newest messages, then more of what was recalled. An event that is recent is not recalled as well.
     """
     known = {event.id for event in recent}
     recalled = [hit for hit in hits if hit.event.id not in known]
@@ -61,6 +73,8 @@ def assemble(document: bytes | None, recent: Sequence[StoredEvent], hits: Sequen
     if document is not None and fits:
         left -= estimate_tokens(whole)
     share = int(left * _SHARE_OF_RECALL)
+    learned = _take(facts, int(left * _SHARE_OF_KNOWLEDGE), describe_fact)
+    left -= sum(_cost(describe_fact(hit)) for hit in learned)
     first = _take(recalled, share, lambda hit: describe_event(hit.event))
     left -= sum(_cost(describe_event(hit.event)) for hit in first)
     newest = _take(recent[::-1], left, describe_event)[::-1]
@@ -71,6 +85,7 @@ def assemble(document: bytes | None, recent: Sequence[StoredEvent], hits: Sequen
         part
         for part in (
             whole if fits else "",
+            _section("Known", [describe_fact(hit) for hit in learned]),
             _section("Recalled", [describe_event(hit.event) for hit in chosen]),
             _section("Recent", [describe_event(event) for event in newest]),
         )
@@ -80,8 +95,9 @@ def assemble(document: bytes | None, recent: Sequence[StoredEvent], hits: Sequen
         "working_memory": int(document is not None and not fits),
         "recent": len(recent) - len(newest),
         "recalled": len(recalled) - len(chosen),
+        "knowledge": len(facts) - len(learned),
     }
-    return Context(document if fits else None, newest, chosen, text, estimate_tokens(text), left_out)
+    return Context(document if fits else None, newest, chosen, learned, text, estimate_tokens(text), left_out)
 
 
 def _section(title: str, lines: Sequence[str]) -> str:

@@ -46,9 +46,23 @@ def digest_agent(agent: str) -> bytes:
 
 def event_id(agent: str, key: bytes, index: int) -> UUID:
     """The id of the event at `index` of the turn with this key digest: the same turn always has the same ids."""
+    return _id_of(agent, key + index.to_bytes(4, "big"))
+
+
+def fact_id(agent: str, key: bytes) -> UUID:
+    """The id of the version of a fact that the request with this key digest makes."""
+    return _id_of(agent, key, b"fact")
+
+
+def session_id(agent: str, key: bytes) -> UUID:
+    """The id of the session that the request with this key digest starts, where it names none."""
+    return _id_of(agent, key, b"session")
+
+
+def _id_of(agent: str, rest: bytes, person: bytes = b"") -> UUID:
     name = agent.encode()
-    parts = len(name).to_bytes(2, "big") + name + key + index.to_bytes(4, "big")
-    raw = bytearray(blake2b(parts, digest_size=16).digest())
+    parts = len(name).to_bytes(2, "big") + name + rest
+    raw = bytearray(blake2b(parts, digest_size=16, person=person).digest())
     raw[6] = raw[6] & 0x0F | 0x80
     raw[8] = raw[8] & 0x3F | 0x80
     return UUID(bytes=bytes(raw))

@@ -15,6 +15,7 @@ from msgspec import Raw
 from agentmemory_engine.answers import (
     ColdStart,
     Document,
+    FactHit,
     Hydration,
     Page,
     Recalled,
@@ -36,10 +37,13 @@ from agentmemory_engine.errors import (
     VersionConflict,
 )
 from agentmemory_engine.events import Events, Tail, TimelineQuery
+from agentmemory_engine.fact_search import FactQuery, FactSearch
 from agentmemory_engine.hydrate import HydrateQuery, assemble
 from agentmemory_engine.identity import Identity
+from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.journal import ABSENT, ANY, Journal, Submission
 from agentmemory_engine.keys import check_agent
+from agentmemory_engine.knowledge import Knowledge
 from agentmemory_engine.observer import Observer, Silent
 from agentmemory_engine.positions import Position
 from agentmemory_engine.postgres import Postgres
@@ -47,6 +51,8 @@ from agentmemory_engine.progress import Progress
 from agentmemory_engine.recall import Recall, RecallQuery
 from agentmemory_engine.redis import Redis
 from agentmemory_engine.selection import Match, Selector
+from agentmemory_engine.semantic import Semantic
+from agentmemory_engine.sessions import Sessions
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Opener, Ownership
 from agentmemory_engine.status import Reporter, reason_of
@@ -86,7 +92,11 @@ class Memory:
         self._timelines = Timelines(postgres, self._events, settings)
         self._vectors = Vectors(postgres, embedder, settings, observer, progress)
         self._selector = Selector()
-        self._recall = Recall(postgres, embedder, self._vectors, self._tail, settings)
+        semantic = Semantic(postgres, embedder, self._vectors, settings)
+        self._recall = Recall(postgres, semantic, Indexes(postgres), self._tail, settings)
+        self.sessions = Sessions(postgres, self._tail)
+        search = FactSearch(postgres, embedder, self._vectors)
+        self.knowledge = Knowledge(postgres, search, settings, progress, embed=embedder.enabled)
         opener = Opener(redis, postgres, self._journal, settings)
         writer = Writer(postgres, settings, embed=embedder.enabled)
         self.consolidator = Consolidator(
@@ -215,21 +225,23 @@ class Memory:
         """An agent's context within a budget; `degraded` names what cannot be had. Raises when both stores are down."""
         check_agent(agent)
         degraded: list[str] = []
-        (document, cold_start), recent, recalled = await asyncio.gather(
+        (document, cold_start), recent, recalled, facts = await asyncio.gather(
             self._wake(agent, query, degraded),
             self._recent_or_nothing(agent, degraded),
             self._recalled_or_nothing(agent, query, degraded),
+            self._known_or_nothing(agent, query, degraded),
         )
         if {"working_memory", "recent"} <= set(degraded):
             raise StoreUnavailable("redis and postgres", "neither answers; there is nothing to wake up with.")
         if cold_start == "new-agent" and recent.events:
             cold_start = None
-        context = assemble(document.body if document else None, recent.events, recalled.hits, query.tokens)
+        context = assemble(document.body if document else None, recent.events, recalled.hits, facts, query.tokens)
         return Hydration(
             working_memory=context.document,
             version=document.version if document else None,
             recent=context.recent,
             recalled=context.recalled,
+            knowledge=context.knowledge,
             text=context.text,
             tokens=context.tokens,
             cold_start=cold_start,
@@ -283,6 +295,15 @@ class Memory:
         except Unavailable:
             degraded.append("recalled")
             return Recalled([])
+
+    async def _known_or_nothing(self, agent: str, query: HydrateQuery, degraded: list[str]) -> list[FactHit]:
+        if query.query is None or not query.facts:
+            return []
+        try:
+            return (await self.knowledge.search(agent, FactQuery(query=query.query, k=query.facts))).hits
+        except Unavailable:
+            degraded.append("knowledge")
+            return []
 
     async def status(self) -> Status:
         """Lag, what is pending, every shard; never raises for a store that is down."""

@@ -1,117 +1,217 @@
-"""Recall: the events of one agent that are nearest in meaning, ranked as an exhaustive scan would rank them."""
+"""Recall: the events of one agent that answer a query best, by meaning, by keyword or, as a rule, by both."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
-from agentmemory_engine.answers import Hit, Recalled
-from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable, Vector, from_floats
+from agentmemory_engine.answers import Hit, Recalled, StoredEvent
+from agentmemory_engine.embedding.text import searchable_text
 from agentmemory_engine.errors import InvalidInput, RecallUnavailable, ShardClosed, StoreUnavailable
 from agentmemory_engine.events import UNFLUSHED, Filter, Tail, event_of_record
+from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.semantic import Semantic
 from agentmemory_engine.settings import Settings
-from agentmemory_engine.vectors import Vectors
+from agentmemory_engine.terms import terms_of
+from agentmemory_engine.threads import in_thread
 
+if TYPE_CHECKING:
+    from agentmemory_engine.candidates import Candidate, Distances
+
+Strategy = Literal["hybrid", "semantic", "keyword"]
+HYBRID: Final = "hybrid"
+SEMANTIC: Final = "semantic"
+KEYWORD: Final = "keyword"
 MAX_HITS = 100
+_POOL = 4
+"""So many times `k` events are looked at where hits are to differ."""
+_TRIES = 4
+"""Looks while events go from under them; then those that are left are answered."""
+_ALONE = 20_000
+"""Events that are scored in the event loop; more go to a thread."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recency:
+    """How much newer events are preferred: `weight` from 0 to 1, halved every `half_life` seconds of age."""
+
+    half_life: float
+    weight: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecallQuery:
-    """What to look for: a text, or a vector made by the same model. `min_score` is from 0 to 1."""
+    """What to look for: a text, or a vector made by the same model. `min_score` is from 0 to 1.
+
+    `strategy` None means hybrid for a text, and semantic for a vector. `diversity`, from 0 to 1, is how much what
+    repeats an earlier hit is put back. `named_times` says whether a time in the query counts (in `zone`, seen from
+    `now`); it does for hybrid recall only.
+    """
 
     query: str | None = None
     vector: list[float] | None = None
     k: int = 5
+    strategy: Strategy | None = None
     filter: Filter = field(default_factory=Filter)
     min_score: float = 0.0
+    recency: Recency | None = None
+    diversity: float = 0.0
+    named_times: bool = True
+    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+    now: datetime | None = None
+
+    def checked(self) -> Strategy:
+        """The strategy. Raises InvalidInput for what does not go together."""
+        if (self.query is None) == (self.vector is None):
+            raise InvalidInput("Recall takes either `query` or `vector`.")
+        if self.query is not None and not self.query.strip():
+            raise InvalidInput("`query` is empty; say what to look for.")
+        if self.vector is not None and self.strategy not in (None, SEMANTIC):
+            raise InvalidInput(f"`strategy` {self.strategy} needs `query`: there are no keywords in a `vector`.")
+        return self.strategy or (HYBRID if self.vector is None else SEMANTIC)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether similarity alone ranks."""
+        return self.recency is None and not self.diversity
 
 
 class Recall:
-    """Semantic recall, exact."""
+    """Exact whatever the strategy: all of the agent's events are scored."""
 
     def __init__(
-        self, postgres: Postgres, embedder: Embedder, vectors: Vectors, tail: Tail, settings: Settings
+        self, postgres: Postgres, semantic: Semantic, indexes: Indexes, tail: Tail, settings: Settings
     ) -> None:
         self._postgres = postgres
-        self._embedder = embedder
-        self._vectors = vectors
+        self._semantic = semantic
+        self._indexes = indexes
         self._tail = tail
         self._settings = settings
 
     async def search(self, agent: str, query: RecallQuery) -> Recalled:
-        """The agent's `k` best matches, never fewer while more of its embedded events pass the filter.
+        """The agent's `k` best matches, never fewer while more of its events match and pass the filter.
 
-        `not_yet_searchable` counts acknowledged events that have no vector yet. Raises InvalidInput, RecallUnavailable,
-        StoreUnavailable.
+        `not_yet_searchable` counts acknowledged events that have no vector yet: keywords find them at once. `degraded`
+        names what could not be asked: `unflushed` (Redis) and, where hybrid recall has to do without, `semantic`.
+        Raises InvalidInput, RecallUnavailable, StoreUnavailable.
         """
-        vector, (unflushed, unembedded) = await asyncio.gather(self._vector(query), self._not_yet(agent))
-        hits = await self._nearest(agent, query, vector)
-        degraded = [UNFLUSHED] if unflushed is None else []
-        return Recalled(hits, degraded=degraded, not_yet_searchable=unembedded + (unflushed or 0))
+        strategy = query.checked()
+        if strategy == SEMANTIC and query.is_plain:
+            return await self._nearest(agent, query)
+        return await self._ranked(agent, query, strategy)
 
-    async def _not_yet(self, agent: str) -> tuple[int | None, int]:
-        """How many events are in the journal (None: cannot be asked) and how many wait for a vector.
+    async def _nearest(self, agent: str, query: RecallQuery) -> Recalled:
+        vector, (pending, waiting) = await asyncio.gather(
+            self._semantic.vector(query.query, query.vector), self._not_yet(agent)
+        )
+        hits = await self._semantic.nearest(agent, vector, query.k, query.filter, query.min_score)
+        degraded = [UNFLUSHED] if pending is None else []
+        return Recalled(hits, degraded=degraded, not_yet_searchable=waiting + len(pending or []))
+
+    async def _ranked(self, agent: str, query: RecallQuery, strategy: Strategy) -> Recalled:
+        (tail, waiting), distances = await asyncio.gather(self._not_yet(agent), self._distances(agent, query, strategy))
+        degraded = [UNFLUSHED] if tail is None else []
+        if strategy == HYBRID and distances is None and self._semantic.enabled:
+            degraded.append(SEMANTIC)
+        pending = tail or []
+        candidates, events = await self._look(agent, query, strategy, distances, pending)
+        hits = [Hit(events[one.id], one.score, one.scores) for one in candidates if one.id in events]
+        if query.diversity:
+            hits = _diverse(hits, query)
+        return Recalled(hits[: query.k], degraded=degraded, not_yet_searchable=waiting + len(pending))
+
+    async def _look(
+        self,
+        agent: str,
+        query: RecallQuery,
+        strategy: Strategy,
+        distances: Distances | None,
+        pending: list[StoredEvent],
+    ) -> tuple[list[Candidate], dict[UUID, StoredEvent]]:
+        """The ranking, and its events: what went between the two is looked past, so that no answer is short of it."""
+        tries = _TRIES
+        while True:
+            candidates = await self._candidates(agent, query, strategy, distances, pending)
+            events = await self._read(agent, candidates, pending)
+            tries -= 1
+            if len(events) == len(candidates) or not tries:
+                return candidates, events
+            self._indexes.forget(agent)
+
+    async def _candidates(
+        self,
+        agent: str,
+        query: RecallQuery,
+        strategy: Strategy,
+        distances: Distances | None,
+        pending: list[StoredEvent],
+    ) -> list[Candidate]:
+        # What runs the numbers is loaded when somebody asks: many a sidecar is never asked.
+        from agentmemory_engine.candidates import rank
+
+        async with self._indexes.fresh(agent, pending) as index:
+            with_metadata = await self._with_metadata(agent, query.filter, pending)
+            work = partial(
+                rank, index, query, strategy, distances, with_metadata=with_metadata,
+                now=query.now or datetime.now(UTC), count=query.k * (_POOL if query.diversity else 1),
+            )  # fmt: skip
+            return await in_thread(work) if len(index) > _ALONE else work()
+
+    async def _with_metadata(self, agent: str, wanted: Filter, pending: list[StoredEvent]) -> bytes | None:
+        """The ids of all events whose metadata passes; None where all do."""
+        if wanted.metadata is None:
+            return None
+        rows = await self._postgres.ask("ids_with_metadata", agent, wanted.metadata.decode())
+        only = Filter(metadata=wanted.metadata)
+        return (rows[0]["ids"] or b"") + b"".join(event.id.bytes for event in pending if only.matches(event))
+
+    async def _distances(self, agent: str, query: RecallQuery, strategy: Strategy) -> Distances | None:
+        """None where keywords have to do."""
+        if strategy == KEYWORD or (strategy == HYBRID and not self._semantic.enabled):
+            return None
+        try:
+            return await self._semantic.distances(agent, await self._semantic.vector(query.query, query.vector))
+        except RecallUnavailable:
+            if strategy == SEMANTIC:
+                raise
+            return None
+
+    async def _read(
+        self, agent: str, candidates: Sequence[Candidate], pending: Iterable[StoredEvent]
+    ) -> dict[UUID, StoredEvent]:
+        wanted = {one.id for one in candidates}
+        found = {event.id: event for event in pending if event.id in wanted}
+        rest = list(wanted - set(found))
+        shard = self._settings.shard_of(agent)
+        rows = await self._postgres.fetch("events_by_id", agent, rest) if rest else []
+        return found | {row["id"]: event_of_record(shard, row) for row in rows}
+
+    async def _not_yet(self, agent: str) -> tuple[list[StoredEvent] | None, int]:
+        """The events in the journal (None: cannot be asked) and how many wait for a vector.
 
         Asked in the order in which events move, and before the search, so that one on its way is counted or found.
         """
         try:
-            unflushed = len(await self._tail.pending(agent))
+            unflushed = await self._tail.pending(agent)
         except (StoreUnavailable, ShardClosed):
             unflushed = None
         waiting = await self._postgres.fetchrow("not_yet_embedded", agent)
         assert waiting is not None
         return unflushed, waiting["events"]
 
-    async def _vector(self, query: RecallQuery) -> Vector:
-        if not self._embedder.enabled:
-            raise RecallUnavailable(
-                "Semantic recall needs embeddings, and `embedding.provider` is None; choose Local, or ask the timeline."
-            )
-        if (query.query is None) == (query.vector is None):
-            raise InvalidInput("Recall takes either `query` or `vector`.")
-        if query.vector is not None:
-            return self._given_vector(query.vector)
-        assert query.query is not None
-        if not query.query.strip():
-            raise InvalidInput("`query` is empty; say what to look for.")
-        try:
-            return await self._embedder.embed_query(query.query)
-        except Unembeddable as error:
-            raise InvalidInput(f"The query cannot be embedded: {error}.") from error
-        except EmbeddingUnavailable as error:
-            raise RecallUnavailable(f"The embedding provider does not answer: {error}.") from error
 
-    def _given_vector(self, vector: list[float]) -> Vector:
-        if len(vector) != self._embedder.dimensions:
-            raise InvalidInput(
-                f"`vector` has {len(vector)} dimensions and this memory has {self._embedder.dimensions}; "
-                f"make it with {self._embedder.model}."
-            )
-        try:
-            return from_floats(vector)
-        except ValueError as error:
-            raise InvalidInput(f"`vector` cannot be compared: {error}.") from None
+def _diverse(hits: Sequence[Hit], query: RecallQuery) -> list[Hit]:
+    from agentmemory_engine.ranking import diversify
 
-    async def _nearest(self, agent: str, query: RecallQuery, vector: Vector) -> list[Hit]:
-        """The best k events; as a long one has several vectors, more are looked at until k events are among them."""
-        wanted = query.k + 8
-        while True:
-            rows = await self._rows(agent, query, vector, wanted)
-            if len(rows) == query.k or not rows or rows[0]["compared"] < wanted:
-                break
-            wanted *= 4
-        shard = self._settings.shard_of(agent)
-        hits = []
-        for row in rows:
-            score = max(0.0, min(1.0, 1.0 - row["distance"]))
-            hits.append(Hit(event_of_record(shard, row), score, {"semantic": score}))
-        return [hit for hit in hits if hit.score >= query.min_score]
+    def terms(place: int) -> list[str]:
+        return terms_of(searchable_text(hits[place].event.content, hits[place].event.payload))
 
-    async def _rows(self, agent: str, query: RecallQuery, vector: Vector, wanted: int) -> list[Any]:
-        given = (agent, await self._vectors.model(), vector, wanted, query.k)
-        conditions = query.filter
-        if conditions == Filter():
-            return list(await self._postgres.fetch("recall", *given))
-        return list(await self._postgres.ask("recall_filtered", *given, *conditions.parameters()))
+    order = diversify(range(len(hits)), lambda place: hits[place].score, terms, share=query.diversity, count=query.k)
+    return [hits[place] for place in order]

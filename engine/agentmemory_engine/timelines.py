@@ -17,12 +17,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 from agentmemory_engine.answers import StoredEvent
-from agentmemory_engine.cursors import Cursor, Place, format_cursor
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.events import Events, TimelineQuery, event_of_record, place_of, select_events
 from agentmemory_engine.positions import Entry
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.settings import Settings
+from agentmemory_engine.timeline_cursors import Cursor, Place, format_cursor
 
 MAX_AGENTS = 50
 _BEFORE_ALL = Place(Entry(-1, -1), -1)
@@ -125,7 +125,7 @@ class Timelines:
         missing = [(one.agent, one.id) for one in page if (one.agent, one.id) not in pending]
         found = dict(pending)
         if missing:
-            for record in await self._postgres.fetch("events_by_id", *map(list, zip(*missing, strict=True))):
+            for record in await self._postgres.fetch("events_of_agents", *map(list, zip(*missing, strict=True))):
                 agent = record["agent_id"]
                 found[agent, record["id"]] = event_of_record(self._settings.shard_of(agent), record)
         return [AgentEvent(one.agent, found[one.agent, one.id]) for one in page if (one.agent, one.id) in found]

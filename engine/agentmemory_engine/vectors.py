@@ -25,15 +25,34 @@ logger = logging.getLogger(__name__)
 _CLAIM = timedelta(seconds=60)
 _BATCH = 64
 _PART = 8
-"""Events that are embedded and stored at once: what is done is kept, whatever happens to the rest of the claim."""
+"""Texts that are embedded and stored at once: what is done is kept, whatever happens to the rest of the claim."""
 _DEADLY = 3
 _PROBE = "Is anyone there?"
 
 
 @dataclass(frozen=True)
-class Queued:
-    """An event of the queue; `attempts` failed by its fault, maybe. `text` is None when it was erased meanwhile."""
+class Queue:
+    """What waits for vectors, as the statements that deal with it."""
 
+    noun: str
+    claim: str
+    store: str
+    give_up: str
+    release: str
+
+
+EVENTS = Queue("event", "claim_queue", "store_embeddings", "mark_unembeddable", "release_claims")
+FACTS = Queue(
+    "fact", "claim_knowledge", "store_knowledge_embeddings", "mark_fact_unembeddable", "release_knowledge_claims"
+)
+QUEUES = (FACTS, EVENTS)
+
+
+@dataclass(frozen=True)
+class Queued:
+    """What waits in a queue; `attempts` failed by its fault, maybe. `text` is None when it was erased meanwhile."""
+
+    queue: Queue
     agent: str
     id: UUID
     attempts: int
@@ -53,7 +72,7 @@ class Vectors:
         self._progress = progress
         self._model: int | None = None
         self._released = False
-        self._next_shard = 0
+        self._next_shard = dict.fromkeys(QUEUES, 0)
         self._complaints = Complaints(logger, "embedding waits")
 
     async def model(self) -> int:
@@ -87,19 +106,22 @@ class Vectors:
             await self._progress.wait(1.0)
 
     async def embed_batch(self) -> int:
-        """Embed one batch of the queue; how many events left it. Raises StoreUnavailable, EmbeddingUnavailable."""
+        """Embed one batch of each queue; how much left them. Raises StoreUnavailable, EmbeddingUnavailable."""
         if not self._released:
             await self.release()
             self._released = True
+        return sum([await self._embed_batch_of(queue) for queue in QUEUES])
+
+    async def _embed_batch_of(self, queue: Queue) -> int:
         started = time.perf_counter()
-        queued = await self._claim()
+        queued = await self._claim(queue)
         if not queued:
             return 0
         try:
             await self._embed_in_parts(queued)
         except (EmbeddingUnavailable, Unembeddable) as error:
             # Claimed again, each goes alone, which tells a bad text from a bad provider.
-            await self._postgres.fetch("release_claims", self._settings.instance, await self._is_well())
+            await self._postgres.fetch(queue.release, self._settings.instance, await self._is_well())
             raise EmbeddingUnavailable(f"the provider failed on a batch: {error}") from error
         self._observer.embedded(len(queued), time.perf_counter() - started)
         await self._progress.report()
@@ -107,25 +129,28 @@ class Vectors:
 
     async def release(self) -> None:
         """Let others embed what we, or an earlier run of us, had claimed. Raises StoreUnavailable."""
-        await self._postgres.fetch("release_claims", self._settings.instance, False)
+        for queue in QUEUES:
+            await self._postgres.fetch(queue.release, self._settings.instance, False)
 
     async def _embed_in_parts(self, queued: Sequence[Queued]) -> None:
-        if any(event.attempts for event in queued):
-            for event in queued:
-                await self._embed_alone(event)
+        if any(one.attempts for one in queued):
+            for one in queued:
+                await self._embed_alone(one)
             return
         for start in range(0, len(queued), _PART):
             await self._embed(queued[start : start + _PART])
 
-    async def _claim(self) -> list[Queued]:
-        rows = await self._postgres.fetch("claim_queue", _BATCH, _CLAIM, self._settings.instance, self._next_shard)
-        if not rows and self._next_shard:
-            self._next_shard = 0
-            rows = await self._postgres.fetch("claim_queue", _BATCH, _CLAIM, self._settings.instance, 0)
+    async def _claim(self, queue: Queue) -> list[Queued]:
+        claim = _BATCH, _CLAIM, self._settings.instance
+        rows = await self._postgres.fetch(queue.claim, *claim, self._next_shard[queue])
+        if not rows and self._next_shard[queue]:
+            self._next_shard[queue] = 0
+            rows = await self._postgres.fetch(queue.claim, *claim, 0)
         if rows:
-            self._next_shard = rows[0]["shard"] + 1
+            self._next_shard[queue] = rows[0]["shard"] + 1
         return [
             Queued(
+                queue,
                 row["agent_id"],
                 row["id"],
                 row["attempts"],
@@ -136,16 +161,16 @@ class Vectors:
             for row in rows
         ]
 
-    async def _embed_alone(self, event: Queued) -> None:
-        """Embed one event; a text that the provider refuses, or crashes on thrice while it is well, is unembeddable."""
+    async def _embed_alone(self, one: Queued) -> None:
+        """Embed one; a text that the provider refuses, or crashes on thrice while it is well, is unembeddable."""
         try:
-            await self._embed([event])
+            await self._embed([one])
         except Unembeddable as error:
-            await self._give_up(event, str(error))
+            await self._give_up(one, str(error))
         except EmbeddingUnavailable as error:
-            if event.attempts + 1 < _DEADLY or not await self._is_well():
+            if one.attempts + 1 < _DEADLY or not await self._is_well():
                 raise
-            await self._give_up(event, f"the provider failed on it {_DEADLY} times: {error}")
+            await self._give_up(one, f"the provider failed on it {_DEADLY} times: {error}")
 
     async def _is_well(self) -> bool:
         """Whether the provider can embed anything at all now."""
@@ -155,16 +180,16 @@ class Vectors:
             return False
         return True
 
-    async def _give_up(self, event: Queued, reason: str) -> None:
-        logger.warning("event %s cannot be embedded: %s", event.id, reason)
-        await self._postgres.fetch("mark_unembeddable", event.agent, event.id, reason[:500])
+    async def _give_up(self, one: Queued, reason: str) -> None:
+        logger.warning("%s %s cannot be embedded: %s", one.queue.noun, one.id, reason)
+        await self._postgres.fetch(one.queue.give_up, one.agent, one.id, reason[:500])
 
     async def _embed(self, queued: Sequence[Queued]) -> None:
-        chunks = [(event, number, chunk) for event in queued for number, chunk in enumerate(split(event.text or ""))]
+        chunks = [(one, number, chunk) for one in queued for number, chunk in enumerate(split(one.text or ""))]
         vectors = await self._embedder.embed([chunk for _, _, chunk in chunks]) if chunks else []
         await self._postgres.fetch(
-            "store_embeddings",
-            [event.agent for event, _, _ in chunks], [event.id for event, _, _ in chunks],
+            queued[0].queue.store,
+            [one.agent for one, _, _ in chunks], [one.id for one, _, _ in chunks],
             [number for _, number, _ in chunks], vectors, await self.model(),
-            [event.agent for event in queued], [event.id for event in queued],
+            [one.agent for one in queued], [one.id for one in queued],
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jsonpatch
@@ -81,6 +82,14 @@ def merge(document: Any, patch: Any) -> Any:
         else:
             merged[key] = merge(merged.get(key), value)
     return merged
+
+
+def merge_object(text: str | None, patch: Mapping[str, Raw] | None) -> str | None:
+    """A JSON object after a merge patch of its members (None: nothing is left, or was there)."""
+    if patch is None:
+        return None
+    merged = merge(None if text is None else parse_document(text.encode()), parse_document(msgspec.json.encode(patch)))
+    return msgspec.json.encode(merged).decode()
 
 
 def apply_change(body: bytes | None, change: DocumentChange) -> bytes:

@@ -97,9 +97,12 @@ def moved_stores(memory: AgentMemory) -> list[Store]:
     """The external stores whose address is another one than it was applied: each has to hold the memory already."""
     before = applied_to(memory).get("external") or {}
     now = places_of(memory)
-    return [
-        store for store in STORES if before.get(store) and now[store] and _place(before[store]) != _place(now[store])
-    ]
+    return [store for store in STORES if now[store] and _is_elsewhere(before.get(store), now[store])]
+
+
+def _is_elsewhere(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> bool:
+    """Whether an external store was at another place. At the same one, the login and TLS of now are the right ones."""
+    return bool(before) and (not now or _place(before or {}) != _place(now))
 
 
 def _place(external: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -107,17 +110,17 @@ def _place(external: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def with_applied_stores(memory: AgentMemory) -> AgentMemory:
-    """The memory with the stores that it was applied with, whatever its spec asks for by now."""
+    """The memory with its stores where they were applied, wherever its spec has them by now."""
     applied = applied_to(memory)
     external = applied.get("external") or {}
-    spec = memory.spec
+    spec, now = memory.spec, places_of(memory)
     redis = RedisSpec(managed=spec.redis.managed or ManagedRedis()) if applied.get("redis") == "Managed" else spec.redis
-    if external.get("redis"):
+    if _is_elsewhere(external.get("redis"), now["redis"]):
         redis = RedisSpec(external=msgspec.convert(external["redis"], ExternalRedis))
     postgres = spec.postgres
     if applied.get("postgres") == "Managed":
         postgres = PostgresSpec(managed=postgres.managed or ManagedPostgres(), pooler=postgres.pooler)
-    if external.get("postgres"):
+    if _is_elsewhere(external.get("postgres"), now["postgres"]):
         postgres = PostgresSpec(
             external=msgspec.convert(external["postgres"], ExternalPostgres), pooler=postgres.pooler
         )

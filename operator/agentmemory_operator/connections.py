@@ -33,7 +33,7 @@ async def redis_admin(access: Access) -> AsyncIterator[Any]:
     try:
         await client.ping()
         yield client
-    except (RedisError, OSError, TimeoutError) as error:
+    except (RedisError, OSError, TimeoutError, UnicodeError) as error:
         fault = explain_redis(error, access)
         if fault.reason == "Unreachable":
             fault = await _explain_encryption(access) or fault
@@ -112,7 +112,7 @@ async def postgres_admin(
             dsn, user=access.admin.username, password=access.admin.password, timeout=_TIMEOUT, command_timeout=patience,
             ssl=context_for(dsn, lambda: access.ca), server_settings={"application_name": "agentmemory-operator"},
         )  # fmt: skip
-    except (asyncpg.PostgresError, OSError, TimeoutError) as error:
+    except (asyncpg.PostgresError, OSError, TimeoutError, UnicodeError) as error:
         raise explain_postgres(error, access) from error
     try:
         yield connection

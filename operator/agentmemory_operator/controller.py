@@ -31,7 +31,8 @@ _GAP = 0.5
 """Seconds between two looks at the same memory at least: events come in bursts."""
 _FIRST_PAUSE = 2.0
 _BLIND = 3
-"""Failures in a row after which the figures of before are no longer shown: no alert is to rest on them."""
+"""Looks in a row without an answer of the API server after which figures are no longer shown: no alert is to rest on
+them."""
 _JITTER = 0.1
 
 
@@ -56,6 +57,7 @@ class Controller:
         self._nudges: dict[Key, asyncio.Event] = {}
         self._memos: dict[Key, Memo] = {}
         self._failures: dict[Key, int] = {}
+        self._unanswered: dict[Key, int] = {}
         self.last_listed: float | None = None
         """When the API server last answered for all namespaces, be it by a refusal (monotonic seconds)."""
 
@@ -116,7 +118,7 @@ class Controller:
                 continue
 
     def _forget(self, key: Key) -> None:
-        for kept in (self._tasks, self._nudges, self._memos, self._failures):
+        for kept in (self._tasks, self._nudges, self._memos, self._failures, self._unanswered):
             kept.pop(key, None)
         self._slow.discard(key)
         self._metrics.forget(*key)
@@ -129,7 +131,8 @@ class Controller:
             pause = await self.reconcile_once(key)
         except KubeError as error:
             result, pause = "retried", self._backoff(key)
-            if self._failures[key] >= _BLIND:
+            self._unanswered[key] = self._unanswered.get(key, 0) + 1
+            if self._unanswered[key] >= _BLIND:
                 self._metrics.forget(*key)
             logger.warning("%s/%s: %s; trying again in %.0f s", *key, error, pause)
         except Waiting as fault:
@@ -168,6 +171,7 @@ class Controller:
         blocked = await self._reconcile(work)
         await self._write(work)
         self._metrics.observed(work)
+        self._unanswered.pop(key, None)
         if work.defect is not None:
             raise work.defect
         if not blocked:
@@ -195,7 +199,10 @@ class Controller:
         """A resource that was stored under another CRD and cannot be read; what runs is left alone."""
         metadata, old = body["metadata"], body.get("status") or {}
         generation = metadata.get("generation", 0)
-        ready = Condition(conditions.READY, "False", fault.reason, f"{fault} What runs is left as it is.")
+        said = f"{fault} What runs is left as it is."
+        if metadata.get("deletionTimestamp"):
+            said = f"{fault} It is deleted once its spec can be read: what deletionPolicy asks for has to be known."
+        ready = Condition(conditions.READY, "False", fault.reason, said)
         patch = {
             "observedGeneration": generation,
             "phase": "Degraded",

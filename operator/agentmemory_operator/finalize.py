@@ -42,9 +42,9 @@ stays erased, and the next go comes further."""
 async def keep_finalizer(work: Work) -> None:
     """Have the finalizer exactly while something goes with the memory. Raises KubeError."""
     wanted = work.memory.spec.deletion_policy == "Delete"
-    if not wanted and _is_held(work.memory):
+    if wanted != _is_held(work.memory):
         await settle_ownership(work)
-    await _set(work, wanted)
+        await _set(work, wanted)
 
 
 async def finalize(work: Work) -> bool:

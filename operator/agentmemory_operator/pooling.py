@@ -23,11 +23,12 @@ from agentmemory_operator.pods import is_over
 from agentmemory_operator.resources import pooler
 from agentmemory_operator.resources.common import Login, StoreAddress, host
 from agentmemory_operator.tls import ensure_certificate
-from agentmemory_operator.work import Work, stamp
+from agentmemory_operator.work import Access, Work, stamp
 
 RETIRED_ANNOTATION = f"{GROUP}/retired-at"
-_TOLD = timedelta(seconds=60)
+TOLD = timedelta(seconds=10)
 """So long a new pod may still be given the configuration of before."""
+_SOON = 1.0
 _PAUSE = 30.0
 
 
@@ -36,39 +37,48 @@ async def tend_pooler(work: Work) -> None:
 
     One that is no longer wanted runs until the last pod is gone whose sidecar was told to go through it.
     """
-    wanted = work.memory.spec.postgres.pooler.enabled
     live = await work.kube.get(DEPLOYMENT, work.memory.namespace, child(work.memory.name, "pooler"))
-    if not wanted:
-        if live is None or not is_ours(live, work.memory.name) or live["metadata"].get("deletionTimestamp"):
-            return
-        users = await _users(work, live)
-        if not users:
-            await _remove(work)
-            return
+    ours = live is not None and is_ours(live, work.memory.name) and not live["metadata"].get("deletionTimestamp")
+    if work.memory.spec.postgres.pooler.enabled:
+        if live is not None and ours and RETIRED_ANNOTATION in live["metadata"].get("annotations", {}):
+            await _mark(work, None)
+        await _run(work)
+    elif live is not None and ours:
+        await _retire(work, live)
+
+
+async def _retire(work: Work, live: Object) -> None:
+    """Take it away once nobody goes through it; until then its logins and its certificate are kept, and no more."""
+    since = await _retired_since(work, live)
+    if since is None:
+        work.progress("new pods are to be told of Postgres itself", again=_SOON)
+    elif work.clock() <= since + TOLD:
+        work.progress("new pods are told of Postgres itself", again=TOLD.total_seconds())
+    elif users := await _users(work, since):
         work.progress(f"{users} pods go through the pooler until they are made anew", again=_PAUSE)
-    elif live is not None and RETIRED_ANNOTATION in live["metadata"].get("annotations", {}):
-        await _mark(work, None)
-    await _run(work, wanted=wanted)
+    else:
+        await _remove(work)
+        return
+    if work.postgres is not None and work.logins:
+        await ensure_certificate(work, "pooler")
+        for manifest in _manifests(work, work.postgres):
+            if manifest["kind"] == "Secret":
+                await work.objects.ensure(manifest)
 
 
-async def _run(work: Work, *, wanted: bool) -> None:
+async def _run(work: Work) -> None:
     if work.postgres is None or not work.logins:
         raise Waiting("WaitingForPostgres", "The pooler waits for Postgres and its logins.")
     certificate = await ensure_certificate(work, "pooler")
     database = work.postgres.address.database
-    if wanted:
-        work.pooler = StoreAddress(host(work.memory, "pooler"), pooler.PORT, True, database)
-        work.pooler_ca = certificate["ca.crt"]
-    known = [Login(one.postgres.username, one.postgres.password) for one in logins.all_of(work.logins)]
-    manifests = pooler.manifests(
-        work.memory, postgres=work.postgres.address, namespaces=work.config.namespaces, logins=known
-    )
+    work.pooler = StoreAddress(host(work.memory, "pooler"), pooler.PORT, True, database)
+    work.pooler_ca = certificate["ca.crt"]
     available = 0
-    for manifest in manifests:
+    for manifest in _manifests(work, work.postgres):
         live = await work.objects.ensure(manifest)
         if manifest["kind"] == "Deployment":
             available = live.get("status", {}).get("availableReplicas", 0)
-    if wanted and not available:
+    if not available:
         name = child(work.memory.name, "pooler")
         raise Waiting(
             "PoolerStarting",
@@ -77,13 +87,27 @@ async def _run(work: Work, *, wanted: bool) -> None:
         )
 
 
-async def _users(work: Work, live: Object) -> int:
-    """How many pods may still go through a pooler that is no longer wanted; from the first look on it is marked so."""
-    since = live["metadata"].get("annotations", {}).get(RETIRED_ANNOTATION)
-    if since is None:
-        since = stamp(work.clock())
-        await _mark(work, since)
-    told_by = stamp(datetime.fromisoformat(since) + _TOLD)
+def _manifests(work: Work, postgres: Access) -> list[Object]:
+    known = [Login(one.postgres.username, one.postgres.password) for one in logins.all_of(work.logins)]
+    return pooler.manifests(work.memory, postgres=postgres.address, namespaces=work.config.namespaces, logins=known)
+
+
+async def _retired_since(work: Work, live: Object) -> datetime | None:
+    """Since when no new pod is told of a pooler that is no longer wanted: it is marked so by the first look that finds
+    it left out of the sidecars' configuration. None until then."""
+    if since := live["metadata"].get("annotations", {}).get(RETIRED_ANNOTATION):
+        return datetime.fromisoformat(since)
+    told = await work.kube.get(CONFIG_MAP, work.memory.namespace, child(work.memory.name, "sidecar"))
+    if host(work.memory, "pooler") in str((told or {}).get("data")):
+        return None
+    now = work.clock().replace(microsecond=0)
+    await _mark(work, stamp(now))
+    return now
+
+
+async def _users(work: Work, since: datetime) -> int:
+    """How many pods may still go through the pooler."""
+    told_by = stamp(since + TOLD)
     pods = await work.kube.list(POD, work.memory.namespace, labels=f"{SIDECAR_LABEL}={work.memory.name}")
     return sum(not is_over(pod) and pod["metadata"]["creationTimestamp"] <= told_by for pod in pods)
 

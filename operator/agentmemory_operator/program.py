@@ -89,23 +89,16 @@ class Program:
     async def _watch(self, stop: asyncio.Event) -> None:
         """Have Kopf tell of changes until it is told to stop.
 
-        Kopf ends when it may not watch: with a namespace its rights go, too. All is looked at now and then without it,
-        so it is started again, where it may watch, rather than everything with it.
+        It ends with an error where it may not watch, and then ends every task of the process: so does the process, and
+        the next one leaves such a namespace out.
         """
         # Else Kopf asks for the name of its user, and an image's user need not have one.
         identity: Any = self._config.pod
-        while not stop.is_set():
-            try:
-                namespaces = await find_watchable(self._kube, self._config.watch_namespaces)
-                await kopf.operator(
-                    registry=make_registry(self._controller.nudge), settings=make_settings(), standalone=True,
-                    identity=identity, clusterwide=not namespaces, namespaces=namespaces, stop_flag=stop,
-                )  # fmt: skip
-                return
-            except Exception as error:
-                logger.warning("changes are not watched, only looked for every %g s: %s: %s", self._config.resync,
-                               type(error).__name__, error)  # fmt: skip
-            await _unless(stop, asyncio.sleep(self._config.resync))
+        namespaces = await find_watchable(self._kube, self._config.watch_namespaces)
+        await kopf.operator(
+            registry=make_registry(self._controller.nudge), settings=make_settings(), standalone=True,
+            identity=identity, clusterwide=not namespaces, namespaces=namespaces, stop_flag=stop,
+        )  # fmt: skip
 
     def _sick(self) -> list[str]:
         if self._leads_since is None:

@@ -40,7 +40,8 @@ def compose(work: Work) -> dict[str, Any]:
 def _applied(work: Work) -> dict[str, Any]:
     """Against which later changes are checked. A store that never served holds nothing yet, and may still move."""
     places = {store: place for store, place in places_of(work.memory).items() if place and store in work.serving}
-    identity = {"identity": work.identity} if work.identity else {}
+    both = work.identity is not None and {"redis", "postgres"} <= work.serving
+    identity = {"identity": work.identity} if both else {}
     return facts_of(work.memory) | ({"external": places} if places else {}) | identity
 
 

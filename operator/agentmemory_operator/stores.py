@@ -63,11 +63,9 @@ async def tend_postgres(work: Work) -> None:
         facts = await preflight.examine_postgres(admin, name)
         _raise_first(preflight.problems_of(facts))
         try:
-            await _drop_retired(work, "postgres", lambda login: schema.drop_login(admin, name, login))
-            await _set_postgres_logins(work, admin)
-            work.identity = await schema.read_identity(admin, work.settings)
+            await _keep_postgres_logins(work, admin)
         except ForeignStore as error:
-            raise Blocked("IdentityMismatch", str(error)) from error
+            work.say(conditions.SCHEMA, "False", "IdentityMismatch", str(error))
         except asyncpg.PostgresError as error:
             raise Blocked("PostgresRefused", f"Postgres refuses to make roles and schema: {error}") from error
         if access.certificate:
@@ -81,6 +79,34 @@ async def tend_postgres(work: Work) -> None:
     work.say(conditions.POSTGRES, "True", "Serving", f"PostgreSQL {facts.version}, pgvector {vector}.")
 
 
+async def _keep_postgres_logins(work: Work, admin: asyncpg.Connection[Any]) -> None:
+    """In a Postgres that holds this memory, or none yet. Raises Blocked, ForeignStore."""
+    name = work.settings.keys.schema
+    try:
+        work.identity = await schema.read_identity(admin, work.settings)
+    except asyncpg.InsufficientPrivilegeError:
+        # An administrator of another name than before gets the right to look with the first login that he makes.
+        work.memo.postgres_logins = ()
+    else:
+        _check_postgres(work)
+    await _drop_retired(work, "postgres", lambda login: schema.drop_login(admin, name, login))
+    await _set_postgres_logins(work, admin)
+    work.identity = await schema.read_identity(admin, work.settings)
+    _check_postgres(work)
+
+
+def _check_postgres(work: Work) -> None:
+    """Raises Blocked for a Postgres that does not hold what this AgentMemory has served: nothing is made in it."""
+    known = applied_to(work.memory).get("identity")
+    if known is None or work.identity == known:
+        return
+    held = "no memory of this name any more" if work.identity is None else "another memory of this name"
+    raise Blocked(
+        "IdentityMismatch", f"Postgres holds {held}. Restore it from a backup; or, to begin anew with what is there, "
+        "delete this AgentMemory under deletionPolicy Retain and make it again."
+    )  # fmt: skip
+
+
 async def tend_schema(work: Work) -> None:
     """The schema is the one of this version. A migration that fails leaves the former one serving.
 
@@ -91,6 +117,7 @@ async def tend_schema(work: Work) -> None:
     async with postgres_admin(work.postgres, patience=_MIGRATION) as admin:
         try:
             if not work.frozen:
+                _check_nothing_is_left_behind(work)
                 await schema.migrate(admin, work.settings)
             work.identity = await schema.read_identity(admin, work.settings)
             version, applied_at = await schema.applied_version(admin, work.settings.keys.schema)
@@ -150,7 +177,8 @@ async def _set_postgres_logins(work: Work, admin: asyncpg.Connection[Any]) -> No
     name = work.settings.keys.schema
     wanted = [one.postgres for one in _logins(work, "postgres")]
     mark = tuple(_digest(one) for one in wanted)
-    there = set(await schema.find_logins(admin, name))
+    # Others may have been given the same rights by hand: they are not the operator's.
+    there = set(await schema.find_logins(admin, name)) & logins.pair(name)
     await _drop_unknown(work, there, lambda username: schema.drop_login(admin, name, username))
     if work.frozen or (work.memo.postgres_logins == mark and {one.username for one in wanted} <= there):
         return
@@ -173,13 +201,13 @@ def _digest(login: Credentials) -> str:
 def _check_identity(work: Work, found: str | None) -> None:
     """Raises Blocked for a Redis that holds another memory, before any login is made in it; Waiting while that cannot
     be told."""
+    work.redis_identity = found
     if found is None:
         return
-    if "postgres" in work.serving and work.identity is None:
-        raise Blocked(
-            "IdentityMismatch", "Redis holds a memory of this name, and Postgres holds none. Restore Postgres from a "
-            f"backup; or, if what Redis holds may go, delete its keys {work.settings.keys.prefix}*."
-        )  # fmt: skip
+    if conditions.SCHEMA in work.found:
+        raise Blocked("IdentityMismatch", "Whose memory Redis holds cannot be told: SchemaReady says why.")
+    if "postgres" in work.serving:
+        _check_nothing_is_left_behind(work)
     known = work.identity or applied_to(work.memory).get("identity")
     if known is None:
         raise Waiting("WaitingForPostgres", "Whose memory Redis holds can be told once Postgres answers.")
@@ -188,6 +216,15 @@ def _check_identity(work: Work, found: str | None) -> None:
             "IdentityMismatch",
             "Redis holds the memory of another AgentMemory under this name; give it its own Redis or name.",
         )
+
+
+def _check_nothing_is_left_behind(work: Work) -> None:
+    """Raises Blocked for a Postgres without a memory beside a Redis with one: a new one would never be its like."""
+    if work.identity is None and work.redis_identity is not None:
+        raise Blocked(
+            "IdentityMismatch", "Redis holds a memory of this name, and Postgres holds none. Restore Postgres from a "
+            f"backup; or, if what Redis holds may go, delete its keys {work.settings.keys.prefix}*."
+        )  # fmt: skip
 
 
 async def _drop_retired(work: Work, store: str, drop: Callable[[str], Awaitable[None]]) -> None:

@@ -65,6 +65,8 @@ class Work:
     postgres: Access | None = None
     identity: str | None = None
     """The id in the identity record of Postgres, as it was read now."""
+    redis_identity: str | None = None
+    """The id in the identity record of Redis, as it was read now."""
     pooler: StoreAddress | None = None
     """Where sidecars reach Postgres, when not directly."""
     pooler_ca: str | None = None

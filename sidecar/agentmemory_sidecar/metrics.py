@@ -42,8 +42,8 @@ class StoreGauges(Collector):
             ("oldest_pending_timestamp_seconds", "When that event was accepted; absent with none pending.", oldest),
             ("pending_turns", "Turns in the journal that are not in Postgres yet.", status.pending),
             ("dead_letters", "Events that Postgres refuses, kept for a person to look at.", status.dead_letters),
-            ("unembedded_events", "Durable events that wait for their vector.", status.unembedded),
-            ("unembeddable_events", "Events that no vector can be made of.", status.unembeddable),
+            ("unembedded_events", "Durable events and facts that wait for their vector.", status.unembedded),
+            ("unembeddable_events", "Events and facts that no vector can be made of.", status.unembeddable),
         )
         for name, documentation, value in values:
             if value is not None:
@@ -65,7 +65,7 @@ class Metrics:
         )
         self._consolidated = self._counter("events_consolidated", "Events that this sidecar moved into Postgres.")
         self._dead_lettered = self._counter("dead_lettered", "Events that this sidecar made dead letters.")
-        self._embedded = self._counter("events_embedded", "Events that this sidecar embedded.")
+        self._embedded = self._counter("events_embedded", "Events and facts that this sidecar embedded.")
         self._openings = self._counter("openings", "Shards that this sidecar opened for a new run of Redis.")
         self._failures = Counter(
             "agentmemory_failures", "Rounds of a worker that failed and are tried again.", ["part"],

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from agentmemory_engine.answers import Hit, Hydration, ShardStatus, State, Status, StoredEvent
+from agentmemory_engine.answers import Fact as BelievedFact
+from agentmemory_engine.answers import FactHit, Hit, Hydration, ShardStatus, State, Status, StoredEvent
 
 Moment = Annotated[datetime, Meta(tz=True)]
 AgentId = Annotated[str, Meta(description="1 to 128 of A-Z a-z 0-9 . _ : @ + ~ = -, a letter or digit first")]
@@ -113,19 +114,65 @@ class RecallFilter(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     metadata: dict[str, Raw] | None = None
 
 
+class Fact(Struct, kw_only=True):
+    """One version of a fact, believed from `believed_from` until `believed_until` (exclusive; null: to this day)."""
+
+    id: UUID
+    origin: Annotated[UUID, Meta(description="the id of its first version, which all versions share")]
+    key: str | None
+    topic: str
+    content: str
+    confidence: float
+    sources: list[UUID]
+    metadata: Raw | UnsetType = UNSET
+    believed_from: datetime
+    believed_until: datetime | None
+
+
+class FoundFact(Fact, kw_only=True, tag_field="kind", tag="fact"):
+    """A fact that was found; `score` is 0 to 1, and `scores` says what it is made of."""
+
+    score: float
+    scores: dict[str, float]
+
+
+class RecencyWish(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """How much newer events are preferred."""
+
+    half_life: Annotated[str, Meta(description="the age at which half of it is left", examples=["7d", "1h30m"])]
+    weight: Annotated[float, Meta(ge=0, le=1)]
+
+
 class RecallRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """Either `query` or `vector`."""
 
-    query: str | None = None
+    query: Annotated[str, Meta(max_length=20_000)] | None = None
     vector: list[float] | None = None
     k: Annotated[int, Meta(ge=1, le=100)] = 5
-    strategy: Annotated[str, Meta(description="only `semantic` is served by this version")] = "semantic"
+    strategy: (
+        Annotated[
+            Literal["hybrid", "semantic", "keyword"],
+            Meta(description="by default hybrid for a `query`, semantic for a `vector`"),
+        ]
+        | None
+    ) = None
     filter: RecallFilter = RecallFilter()
     min_score: Annotated[float, Meta(ge=0, le=1)] | None = None
+    recency: RecencyWish | None = None
+    diversity: Annotated[float, Meta(ge=0, le=1, description="how much what repeats an earlier hit is put back")] = 0.0
+    named_times: Annotated[
+        bool, Meta(description="whether a time that a hybrid query names, like `last Tuesday`, counts")
+    ] = True
+    time_zone: Annotated[str, Meta(max_length=64, description="in which it is named", examples=["Europe/Vienna"])] = (
+        "UTC"
+    )
 
 
 class RecallAnswer(Struct, kw_only=True):
-    """Best first. `not_yet_searchable` acknowledged events have no vector yet."""
+    """Best first. `not_yet_searchable` acknowledged events have no vector yet, and are found by keyword only.
+
+    `degraded` names what could not be asked: `unflushed`, or `semantic` where hybrid recall had to do without.
+    """
 
     hits: list[RecalledEvent]
     approximate: bool
@@ -155,6 +202,7 @@ class HydrateAnswer(Struct, kw_only=True):
     version: PositionText | None
     recent: list[RecordedEvent]
     recalled: list[RecalledEvent]
+    knowledge: list[FoundFact]
     text: str
     tokens: int
     cold_start: Literal["new-agent", "expired", "unreadable"] | None
@@ -286,6 +334,31 @@ def _members(event: StoredEvent) -> dict[str, Any]:
     }
 
 
+def found_fact(hit: FactHit) -> FoundFact:
+    """A fact that was found, as it is answered."""
+    return FoundFact(**_members_of(hit.fact), score=hit.score, scores=hit.scores)
+
+
+def believed(fact: BelievedFact) -> Fact:
+    """A fact as it is answered."""
+    return Fact(**_members_of(fact))
+
+
+def _members_of(fact: BelievedFact) -> dict[str, Any]:
+    return {
+        "id": fact.id,
+        "origin": fact.origin,
+        "key": fact.key,
+        "topic": fact.topic,
+        "content": fact.content,
+        "confidence": fact.confidence,
+        "sources": fact.sources,
+        "metadata": UNSET if fact.metadata is None else Raw(fact.metadata),
+        "believed_from": fact.believed_from,
+        "believed_until": fact.believed_until,
+    }
+
+
 def hydrated(hydration: Hydration) -> HydrateAnswer:
     """A hydration as it is answered."""
     return HydrateAnswer(
@@ -293,6 +366,7 @@ def hydrated(hydration: Hydration) -> HydrateAnswer:
         version=None if hydration.version is None else str(hydration.version),
         recent=[recorded(event) for event in hydration.recent],
         recalled=[recalled(hit) for hit in hydration.recalled],
+        knowledge=[found_fact(hit) for hit in hydration.knowledge],
         text=hydration.text,
         tokens=hydration.tokens,
         cold_start=hydration.cold_start,

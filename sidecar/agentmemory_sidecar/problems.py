@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from agentmemory_engine.errors import (
     BarrierTimeout,
     DocumentExpired,
+    FactEnded,
     InvalidInput,
     MemoryFault,
     Missing,
@@ -31,6 +32,7 @@ STATUSES: Mapping[type[MemoryFault], int] = {
     InvalidInput: 422,
     TooLarge: 413,
     Missing: 404,
+    FactEnded: 409,
     VersionConflict: 412,
     PositionLost: 410,
     BarrierTimeout: 504,
@@ -70,7 +72,7 @@ def _members(error: MemoryFault, request: web.Request) -> dict[str, Any]:
             # Of what an agent id may hold, nothing needs quoting in a path.
             agent = request.match_info["agent"]
             return {"version": error.version, "snapshot": f"/v1/agents/{agent}/working-memory?version={error.version}"}
-        case VersionConflict():
+        case VersionConflict() | FactEnded():
             return {"current": error.current}
         case StoreUnavailable():
             return {"store": error.store}

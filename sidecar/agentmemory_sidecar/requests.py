@@ -15,6 +15,7 @@ from agentmemory_engine.journal import ABSENT
 from agentmemory_engine.keys import check_agent
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.positions import Position
+from agentmemory_engine.turns import decode
 from agentmemory_sidecar.errors import AgentNotAllowed, ClientGone
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -81,6 +82,18 @@ def params_of(request: web.Request, kind: type[S]) -> S:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"The query parameters are not what this route takes: {error}.") from None
+
+
+def object_of(text: str | None, name: str) -> bytes | None:
+    """The JSON object in the query parameter `name`, as bytes; None where it is not given. Raises InvalidInput."""
+    if text is None:
+        return None
+    try:
+        body = text.encode()
+        decode(body, dict[str, msgspec.Raw])
+    except (InvalidInput, UnicodeEncodeError) as error:
+        raise InvalidInput(f"The query parameter {name!r} is a JSON object: {error}") from None
+    return body
 
 
 def no_params(request: web.Request) -> None:

@@ -4,10 +4,12 @@ be taken away again."""
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from agentmemory_engine.keys import Keys
+from agentmemory_operator.pooling import RETIRED_ANNOTATION, TOLD
 from support.cluster import (
     Agent,
     annotate,
@@ -21,12 +23,13 @@ from support.cluster import (
     verify,
     wait_for,
 )
-from support.edits import edit, secret_of
+from support.edits import edit, nudge, secret_of
 from support.kubectl import kubectl, kubectl_json
 
 pytestmark = pytest.mark.cluster
 
 POOLER = "app.kubernetes.io/component=pooler"
+SIDECAR = "agentmemory.io/sidecar"
 MADE = "deployments,services,secrets,configmaps,poddisruptionbudgets,networkpolicies"
 POOL_SIZE = 2
 _READ = """
@@ -113,21 +116,39 @@ def _rotate(namespace: str, writers: list[Agent]) -> None:
 
 
 def _take_away(namespace: str, writers: list[Agent]) -> None:
+    """It stays until nobody goes through it any more: the agents notice nothing, and then only that they start anew."""
     edit(namespace, postgres={"pooler": {"enabled": False}})
-    wait_for(
-        "what was made for the pooler to go",
-        lambda: not kubectl_json("get", MADE, "--namespace", namespace, "--selector", POOLER)["items"],
-    )
-    settled(namespace)
-    config = get("configmap", namespace, "research-sidecar")
-    assert config is not None and "research-pooler" not in config["data"]["agentmemory.yaml"]
+    since = wait_for("the pooler to be marked", lambda: _retired_at(namespace))
+    wait_for("the configuration without it", lambda: "research-pooler" not in _configuration(namespace))
+    for writer in writers:
+        writer.wait_for_more(5)
+    assert not addresses(namespace, SIDECAR) & set(clients_of_postgres(namespace)), "those that run go through it"
+    wait_for("new pods to be told of Postgres itself", lambda: datetime.now(UTC) > since + TOLD + timedelta(seconds=1))
     for writer in writers:
         kill_pod(namespace, writer.pod())
     for writer in writers:
         writer.wait_for_more(5)
     wait_for("the agents to reach Postgres themselves", lambda: _go_directly(namespace))
+    nudge(namespace)
+    wait_for(
+        "what was made for the pooler to go",
+        lambda: not kubectl_json("get", MADE, "--namespace", namespace, "--selector", POOLER)["items"],
+    )
+    settled(namespace)
+
+
+def _configuration(namespace: str) -> str:
+    config = get("configmap", namespace, "research-sidecar")
+    assert config is not None
+    return str(config["data"]["agentmemory.yaml"])
+
+
+def _retired_at(namespace: str) -> datetime | None:
+    deployment = get("deployment", namespace, "research-pooler") or {"metadata": {}}
+    since = deployment["metadata"].get("annotations", {}).get(RETIRED_ANNOTATION)
+    return since and datetime.fromisoformat(since)
 
 
 def _go_directly(namespace: str) -> bool:
-    agents = addresses(namespace, "agentmemory.io/sidecar")
+    agents = addresses(namespace, SIDECAR)
     return bool(agents) and agents <= set(clients_of_postgres(namespace))

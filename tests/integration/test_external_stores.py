@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ import pytest
 from agentmemory.local.stores import LocalStores
 from agentmemory_engine import administration
 from agentmemory_engine.keys import Keys
-from agentmemory_operator import conditions, finalize
+from agentmemory_operator import conditions, finalize, moves
+from agentmemory_operator.changes import with_applied_stores
 from agentmemory_operator.finalize import FINALIZER, PATIENCE
 from agentmemory_operator.kube import AGENT_MEMORY, CONFIG_MAP, SECRET, KubeError
 from agentmemory_operator.objects import encode_secret
+from agentmemory_operator.work import Work
 from support.certificates import Authority
 from support.memories import admin_postgres, admin_redis
-from support.operators import NAMESPACE, Operated
+from support.operators import CONFIG, NAMESPACE, Operated
 from support.tls_front import HOST, Front, fronts
 
 _number = count(1)
@@ -232,14 +235,69 @@ async def test_a_move_to_a_redis_of_another_memory_is_refused(operated: Operated
     async with admin_redis(stores) as client:
         ours = await client.getdel(identity)
         await operated.controller.reconcile_once(operated.key)
-        assert "holds none of this name" in operated.message(conditions.PROGRESSING)
+        assert "holds no memory of this name" in operated.message(conditions.PROGRESSING)
         assert await client.exists(identity) == 0, "nothing is written there"
         await client.set(identity, "00000000-0000-4000-8000-000000000000")
         await operated.controller.reconcile_once(operated.key)
-        assert "holds another one of this name" in operated.message(conditions.PROGRESSING)
+        assert "holds another memory of this name" in operated.message(conditions.PROGRESSING)
         await client.set(identity, ours)
     await operated.settle()
     assert operated.conditions[conditions.PROGRESSING] == ("False", "Settled")
+
+
+async def test_a_move_to_a_copy_is_refused_while_the_former_one_answers(
+    operated: Operated, pair: tuple[Front, Front], authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Agents that run go on with the former one: what they say there would never be in the other."""
+    await operated.settle()
+    look = moves._look_at_redis
+
+    async def as_a_copy(work: Work) -> moves._Seen:
+        external = work.memory.spec.redis.external
+        if external is not None and external.host == "copy.invalid":
+            return replace(await look(replace(work, memory=with_applied_stores(work.memory))), server="another")
+        return await look(work)
+
+    monkeypatch.setattr(moves, "_look_at_redis", as_a_copy)
+    change_spec("redis", host="copy.invalid")(operated)
+    await operated.settle()
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "RedisMoved")
+    assert f"{HOST} still answers" in operated.message(conditions.PROGRESSING)
+
+
+async def test_a_memory_that_postgres_lost_is_not_begun_anew_in_silence(
+    operated: Operated, stores: LocalStores
+) -> None:
+    await operated.settle()
+    keys = Keys(*operated.key)
+    connection = await admin_postgres(stores)
+    await connection.execute(f"ALTER SCHEMA {keys.schema} RENAME TO {keys.schema}_away")
+    for _ in range(3):
+        await operated.controller.reconcile_once(operated.key)
+    assert operated.conditions[conditions.POSTGRES] == ("False", "IdentityMismatch")
+    assert "Restore it from a backup" in operated.message(conditions.POSTGRES)
+    assert not await connection.fetchval("SELECT 1 FROM pg_namespace WHERE nspname = $1", keys.schema), "room for it"
+    await connection.execute(f"ALTER SCHEMA {keys.schema}_away RENAME TO {keys.schema}")
+    await connection.close()
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+
+
+async def test_who_was_given_the_rights_of_a_login_by_hand_is_left_alone(
+    operated: Operated, stores: LocalStores
+) -> None:
+    await operated.settle()
+    schema = Keys(*operated.key).schema
+    connection = await admin_postgres(stores)
+    await connection.execute(f"CREATE ROLE analyst_of_{schema} LOGIN")
+    await connection.execute(f"GRANT {schema}_app TO analyst_of_{schema}")
+    secret = operated.kube.objects[SECRET.name, NAMESPACE, f"{operated.key[1]}-credentials"]
+    secret["metadata"]["creationTimestamp"] = operated.clock().isoformat()
+    operated.clock.pass_by(CONFIG.rotation_grace + 1)
+    await operated.settle()
+    assert await connection.fetchval("SELECT rolcanlogin FROM pg_roles WHERE rolname = $1", f"analyst_of_{schema}")
+    await connection.execute(f"DROP ROLE analyst_of_{schema}")
+    await connection.close()
 
 
 async def test_an_address_that_never_answered_may_be_corrected(operated: Operated) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -237,7 +238,8 @@ async def test_recall_finds_by_text_and_by_vector_within_a_filter(recalling: Run
     receipt = await recalling.turn("a", "aaa bbb", session="two")
     await recalling.turn("b", "aaa bbb")
     await recalling.wait("a", receipt["position"], "searchable")
-    answer = (await recalling.send("POST", "/v1/agents/a/recall", {"query": "bbb aaa", "k": 2})).json()
+    question = {"query": "bbb aaa", "k": 2, "strategy": "semantic"}
+    answer = (await recalling.send("POST", "/v1/agents/a/recall", question)).json()
     assert [hit["content"] for hit in answer["hits"]] == ["aaa bbb", "zzz zzz"]
     best = answer["hits"][0]
     assert (best["kind"], best["position"], best["id"]) == ("event", receipt["position"], receipt["events"][0]["id"])
@@ -265,6 +267,8 @@ async def test_hydrate_gives_the_document_recent_and_recalled_in_a_budget(recall
     receipt = await recalling.turn("a", *(f"message {n}" for n in range(60)), "zebra jazz")
     await recalling.turn("a", *(f"later {n}" for n in range(60)))
     await recalling.wait("a", receipt["position"], "searchable")
+    fact = {"topic": "zebra", "content": "plays jazz", "confidence": 0.5}
+    assert (await recalling.send("POST", "/v1/agents/a/knowledge", fact)).status == 201
     wish = {"query": "jazz zebra", "budget": {"tokens": 400}, "k": 3}
     answer = await recalling.send("POST", "/v1/agents/a/hydrate", wish)
     hydration = answer.json()
@@ -273,6 +277,8 @@ async def test_hydrate_gives_the_document_recent_and_recalled_in_a_budget(recall
     assert hydration["recent"][-1]["content"] == "later 59"
     assert hydration["tokens"] <= 400 and hydration["left_out"]["recent"] > 0
     assert (hydration["cold_start"], hydration["degraded"]) == (None, [])
+    assert [(one["kind"], one["content"]) for one in hydration["knowledge"]] == [("fact", "plays jazz")]
+    assert "zebra: plays jazz (confidence 0.5)" in hydration["text"]
     assert "zebra jazz" in hydration["text"] and "later 59" in hydration["text"]
 
 
@@ -281,15 +287,48 @@ async def test_hydrating_an_unknown_agent_is_a_cold_start(sidecar: Running) -> N
     assert (answer.status, answer.json()["cold_start"], answer.json()["text"]) == (200, "new-agent", "")
 
 
-async def test_recall_without_embeddings_says_so(sidecar: Running) -> None:
-    answer = await sidecar.send("POST", "/v1/agents/a/recall", {"query": "x"})
+async def test_semantic_recall_without_embeddings_says_so_and_words_are_found(sidecar: Running) -> None:
+    answer = await sidecar.send("POST", "/v1/agents/a/recall", {"query": "x", "strategy": "semantic"})
     assert (answer.status, answer.code) == (503, "recall-unavailable")
+    await sidecar.turn("a", "the tank")
+    found = (await sidecar.send("POST", "/v1/agents/a/recall", {"query": "tanks"})).json()
+    assert [hit["content"] for hit in found["hits"]] == ["the tank"]
+    assert (found["hits"][0]["scores"].keys(), found["degraded"]) == ({"keyword"}, [])
 
 
-async def test_only_semantic_recall_is_served(recalling: Running) -> None:
-    answer = await recalling.send("POST", "/v1/agents/a/recall", {"query": "x", "strategy": "hybrid"})
+async def test_recall_is_by_meaning_and_by_keyword_and_ranks_as_it_is_told(recalling: Running) -> None:
+    told = [("the tank leaks", "2026-11-14T18:00:00Z"), ("the tank leaks", "2026-11-15T18:00:00Z"),
+            ("a tank, empty", "2026-11-16T18:00:00Z")]  # fmt: skip
+    events = [{"content": content, "at": at} for content, at in told]
+    receipt = (await recalling.send("POST", TURNS, {"events": events})).json()
+    await recalling.wait("a", receipt["position"], "searchable")
+
+    async def ask(**more: Any) -> list[dict[str, Any]]:
+        body = {"query": "the tank on 2026-11-15 in the evening", "k": 2, "time_zone": "Europe/Vienna", **more}
+        return list((await recalling.send("POST", "/v1/agents/a/recall", body)).json()["hits"])
+
+    hits = await ask()
+    assert hits[0]["at"] == "2026-11-15T18:00:00Z"
+    assert set(hits[0]["scores"]) == {"semantic", "keyword", "time"}
+    assert {"time"} & set((await ask(named_times=False))[0]["scores"]) == set()
+    assert set((await ask(recency={"half_life": "7d", "weight": 0.3}))[0]["scores"]) >= {"recency"}
+    assert len({hit["content"] for hit in await ask(diversity=0.7, named_times=False)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("member", "says"),
+    [
+        ({"time_zone": "Mars/Olympus"}, "Europe/Vienna"), ({"time_zone": "../../etc/passwd"}, "time_zone"),
+        ({"recency": {"half_life": "soon", "weight": 0.2}}, "recency.half_life"),
+        ({"recency": {"half_life": "0s", "weight": 0.2}}, "more than nothing"),
+        ({"recency": {"half_life": "7d", "weight": 2}}, "weight"), ({"diversity": -1}, "diversity"),
+        ({"strategy": "magic"}, "strategy"), ({"vector": [1.0], "query": None, "strategy": "keyword"}, "needs `query`"),
+    ],
+)  # fmt: skip
+async def test_how_recall_cannot_rank(recalling: Running, member: dict[str, Any], says: str) -> None:
+    answer = await recalling.send("POST", "/v1/agents/a/recall", {"query": "x"} | member)
     assert (answer.status, answer.code) == (422, "invalid-request")
-    assert "only semantic" in answer.json()["detail"]
+    assert says in answer.json()["detail"]
 
 
 async def test_the_status_and_the_state_of_a_position(sidecar: Running) -> None:

@@ -104,7 +104,7 @@ async def test_a_provider_that_is_down_costs_searchability_only(make_memory: Mak
         await memory.wait([("a", receipt.position)], "durable", 20)
         assert await memory.state("a", receipt.position) == "durable"
         with pytest.raises(RecallUnavailable):
-            await found(memory, "kept")
+            await found(memory, "kept", strategy="semantic")
         recalled = await memory.recall("a", RecallQuery(vector=floats("kept")))
         assert (recalled.hits, recalled.not_yet_searchable) == ([], 1)
         oracle.down = False
@@ -178,4 +178,4 @@ async def test_a_vector_of_the_callers_own_is_checked(make_memory: MakeMemory) -
 
 async def test_without_a_provider_recall_says_so(memory: Memory) -> None:
     with pytest.raises(RecallUnavailable, match="provider"):
-        await memory.recall("a", RecallQuery(query="x"))
+        await memory.recall("a", RecallQuery(query="x", strategy="semantic"))

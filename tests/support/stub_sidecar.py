@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,3 +95,24 @@ class StubSidecar:
         finally:
             self._ended.set()
             await runner.cleanup()
+
+
+@contextmanager
+def serve_in_thread() -> Iterator[StubSidecar]:
+    """A server in a thread of its own, for a tool that runs its own event loop."""
+    server = StubSidecar()
+    started, ended = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with server.serve():
+            started.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    started.wait()
+    yield server
+    loop.call_soon_threadsafe(ended.set)
+    thread.join()
+    loop.close()

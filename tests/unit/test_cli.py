@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import agentmemory.cli
 from agentmemory.cli.app import app
-from support.stub_sidecar import Reply, StubSidecar, problem, reply
+from support.stub_sidecar import Reply, StubSidecar, problem, reply, serve_in_thread
 
 RECEIPT = {"position": "3.1-7", "version": "3.1-7", "events": [{"id": "e1"}], "repeated": False}
 EVENT = {
@@ -35,23 +33,8 @@ Tool = Callable[..., Result]
 
 @pytest.fixture
 def stub() -> Iterator[StubSidecar]:
-    # In a thread of its own, because the tool runs its own event loop.
-    server = StubSidecar()
-    started, ended = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        async with server.serve():
-            started.set()
-            await ended.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    started.wait()
-    yield server
-    loop.call_soon_threadsafe(ended.set)
-    thread.join()
-    loop.close()
+    with serve_in_thread() as server:
+        yield server
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmemory_engine.answers import Hit, StoredEvent
+from agentmemory_engine.answers import Fact, FactHit, Hit, StoredEvent
 from agentmemory_engine.hydrate import assemble, describe_event, estimate_tokens
 from agentmemory_engine.positions import Entry, Position
 
@@ -22,30 +22,46 @@ def event(number: int, content: str | None = "text") -> StoredEvent:
     )  # fmt: skip
 
 
+def fact(content: str, confidence: float = 1.0) -> FactHit:
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    told = Fact(
+        id=UUID(int=1), key=None, topic="t", content=content, confidence=confidence, sources=[], metadata=None,
+        believed_from=since, believed_until=None, origin=UUID(int=1),
+    )  # fmt: skip
+    return FactHit(told, 0.5, {})
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 
 
-@given(
-    st.lists(texts, max_size=10), st.lists(texts, max_size=10), st.none() | st.just(b'{"a": 1}'), st.integers(1, 500)
-)
+LISTS = st.lists(texts, max_size=8)
+
+
+@given(LISTS, LISTS, LISTS, st.none() | st.just(b'{"a": 1}'), st.integers(1, 500))
 def test_the_text_never_exceeds_its_budget(
-    recent: list[str], recalled: list[str], document: bytes | None, budget: int
+    recent: list[str], recalled: list[str], facts: list[str], document: bytes | None, budget: int
 ) -> None:
     messages = [event(number, text) for number, text in enumerate(recent)]
     hits = [Hit(event(100 + number, text), 0.5, {}) for number, text in enumerate(recalled)]
-    context = assemble(document, messages, hits, budget)
-    headings = 3 * estimate_tokens("# Working memory\n\n")
+    known = [fact(text) for text in facts]
+    context = assemble(document, messages, hits, known, budget)
+    headings = 4 * estimate_tokens("# Working memory\n\n")
     assert context.tokens <= budget + headings
     assert len(context.recent) + context.left_out["recent"] == len(messages)
     assert len(context.recalled) + context.left_out["recalled"] == len(hits)
     assert context.recent == messages[len(messages) - len(context.recent) :]
     assert context.recalled == hits[: len(context.recalled)]
+    assert len(context.knowledge) + context.left_out["knowledge"] == len(known)
+    assert context.knowledge == known[: len(context.knowledge)]
 
 
 def test_all_fits_when_there_is_room() -> None:
-    context = assemble(b'{"a":1}', [event(1, "hello")], [Hit(event(2, "before"), 0.9, {})], 1000)
+    context = assemble(
+        b'{"a":1}', [event(1, "hello")], [Hit(event(2, "before"), 0.9, {})], [fact("it is"), fact("so", 0.5)], 1000
+    )
     assert context.text == (
         '# Working memory\n{"a":1}\n\n'
+        "# Known\nt: it is\nt: so (confidence 0.5)\n\n"
         "# Recalled\n[2026-01-01 00:00] user: before\n\n"
         "# Recent\n[2026-01-01 00:00] user: hello"
     )
@@ -53,14 +69,14 @@ def test_all_fits_when_there_is_room() -> None:
 
 
 def test_a_document_over_the_budget_is_left_out_and_said_to_be() -> None:
-    context = assemble(b'{"a":"' + b"x" * 1000 + b'"}', [event(1, "hello")], [], 100)
+    context = assemble(b'{"a":"' + b"x" * 1000 + b'"}', [event(1, "hello")], [], [], 100)
     assert context.document is None
     assert context.left_out["working_memory"] == 1
     assert context.recent
 
 
 def test_what_is_recent_is_not_recalled_as_well() -> None:
-    context = assemble(None, [event(1)], [Hit(event(1), 0.9, {}), Hit(event(2), 0.8, {})], 1000)
+    context = assemble(None, [event(1)], [Hit(event(1), 0.9, {}), Hit(event(2), 0.8, {})], [], 1000)
     assert [hit.event.id for hit in context.recalled] == [event(2).id]
 
 

@@ -9,8 +9,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmemory_engine.cursors import Place
 from agentmemory_engine.positions import Entry
+from agentmemory_engine.timeline_cursors import Place
 from agentmemory_engine.timelines import Standing, merge_standings
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -120,11 +120,21 @@ def recall(
     until: Until = None,
     metadata: Metadata = None,
     min_score: Annotated[float | None, typer.Option(help="Nothing below this score.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="How to search.", show_default="the sidecar's")] = None,
+    strategy: Annotated[
+        Literal["hybrid", "semantic", "keyword"] | None, typer.Option(help="How to search.", show_default="hybrid")
+    ] = None,
+    half_life: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Prefer newer events: the age at which half of it is left.")
+    ] = None,
+    recency_weight: Annotated[float, typer.Option(min=0, max=1, help="How much, with --half-life.")] = 0.2,
+    diversity: Annotated[float, typer.Option(min=0, max=1, help="Put back what repeats an earlier hit.")] = 0.0,
+    time_zone: Annotated[
+        str | None, typer.Option(help="Of the times that the query names.", show_default="UTC")
+    ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search an agent's memory by meaning.
+    """Search an agent's memory by meaning and by keyword.
 
     Example:
 
@@ -137,6 +147,9 @@ def recall(
                 query,
                 k=k,
                 strategy=strategy,
+                recency=None if half_life is None else (half_life, recency_weight),
+                diversity=diversity or None,
+                time_zone=time_zone,
                 types=types or (),
                 session=session,
                 since=since,

@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agentmemory.models import AgentEvent, DeadLetter, Event, Recalled, Receipt, Status
+from agentmemory.knowledge import FoundFacts
+from agentmemory.models import AgentEvent, DeadLetter, Event, Fact, Recalled, Receipt, Status
+from agentmemory.sessions import Session
 
 LONGEST_PAYLOAD = 200  # characters
 UNKNOWN = "unknown"
@@ -62,6 +64,33 @@ def hits(console: Console, found: Recalled) -> None:
         console.print(f"{found.not_yet_searchable} events of this agent wait for their vectors.", style="dim")
 
 
+def sessions(console: Console, found: Sequence[Session]) -> None:
+    """Sessions, a line each."""
+    table = Table("session", "started", "last event", "ended", "metadata")
+    for one in found:
+        moments = [_time(at) if at else "-" for at in (one.started_at, one.last_event_at, one.ended_at)]
+        table.add_row(Text(one.id), *moments, Text(_short(one.metadata) if one.metadata else ""))
+    console.print(table if found else "No sessions.")
+
+
+def facts(console: Console, found: Sequence[Fact]) -> None:
+    """Facts, a line each."""
+    for fact in found:
+        console.print(_fact(fact), soft_wrap=True)
+    if not found:
+        console.print("No facts.")
+
+
+def found_facts(console: Console, found: FoundFacts) -> None:
+    """Facts that were found, best first."""
+    for hit in found.hits:
+        console.print(Text(f"{hit.score:.3f}  ", style="bold cyan") + _fact(hit), soft_wrap=True)
+    if not found.hits:
+        console.print("Nothing of it is known.")
+    if found.not_yet_embedded:
+        console.print(f"{found.not_yet_embedded} facts of this agent wait for their vectors.", style="dim")
+
+
 def status(console: Console, found: Status) -> None:
     """The whole memory at a glance."""
     table = Table.grid(padding=(0, 3))
@@ -98,6 +127,14 @@ def _line(event: Event) -> Text:
     return Text.assemble(
         (_time(event.at), "green"), "  ", whose, (event.session or "-", "blue"), "  ", (who, "magenta"), "  ", said
     )
+
+
+def _fact(fact: Fact) -> Text:
+    until = f" to {_time(fact.believed_until)}" if fact.believed_until else ""
+    return Text.assemble(
+        (fact.id, "dim"), "  ", (_time(fact.believed_from) + until, "green"), "  ", (fact.key or "-", "blue"), "  ",
+        (fact.topic, "magenta"), "  ", f"{fact.confidence:g}", "  ", fact.content,
+    )  # fmt: skip
 
 
 def _time(moment: datetime) -> str:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from agentmemory_sidecar.operations import Operation
-from agentmemory_sidecar.routes import consolidation, dead_letters, events, recall, turns, working_memory
+from agentmemory_sidecar.routes import (
+    consolidation,
+    dead_letters,
+    events,
+    knowledge,
+    recall,
+    sessions,
+    turns,
+    working_memory,
+)
 
 OPERATIONS: tuple[Operation, ...] = (
     *working_memory.OPERATIONS,
     *turns.OPERATIONS,
     *events.OPERATIONS,
+    *sessions.OPERATIONS,
+    *knowledge.OPERATIONS,
     *recall.OPERATIONS,
     *consolidation.OPERATIONS,
     *dead_letters.OPERATIONS,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
 import msgspec
 from aiohttp import web
 
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.events import Filter
 from agentmemory_engine.hydrate import HydrateQuery
-from agentmemory_engine.recall import RecallQuery
+from agentmemory_engine.recall import RecallQuery, Recency
 from agentmemory_engine.turns import decode
 from agentmemory_sidecar.models import (
     HydrateAnswer,
@@ -16,10 +18,12 @@ from agentmemory_sidecar.models import (
     RecallAnswer,
     RecallFilter,
     RecallRequest,
+    RecencyWish,
     hydrated,
     recalled,
 )
 from agentmemory_sidecar.operations import JSON, Operation
+from agentmemory_sidecar.quantities import parse_duration
 from agentmemory_sidecar.requests import MEMORY, agent_of, body_of, no_params
 from agentmemory_sidecar.responses import answer
 
@@ -29,14 +33,17 @@ async def recall(request: web.Request) -> web.Response:
     agent = agent_of(request)
     no_params(request)
     question = decode(await body_of(request), RecallRequest)
-    if question.strategy != "semantic":
-        raise InvalidInput("`strategy`: only semantic is served by this version; leave it out.")
     query = RecallQuery(
         query=question.query,
         vector=question.vector,
         k=question.k,
+        strategy=question.strategy,
         filter=_filter(question.filter),
         min_score=question.min_score or 0.0,
+        recency=None if question.recency is None else _recency(question.recency),
+        diversity=question.diversity,
+        named_times=question.named_times,
+        zone=_zone(question.time_zone),
     )
     found = await request.app[MEMORY].recall(agent, query)
     return answer(
@@ -47,6 +54,29 @@ async def recall(request: web.Request) -> web.Response:
             degraded=found.degraded,
         )
     )
+
+
+def _recency(wish: RecencyWish) -> Recency:
+    try:
+        half_life = parse_duration(wish.half_life)
+    except ValueError as error:
+        raise InvalidInput(f"`recency.half_life`: {error}.") from None
+    if half_life <= 0:
+        raise InvalidInput("`recency.half_life` has to be more than nothing; write it like 7d.")
+    return Recency(half_life=half_life, weight=wish.weight)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError):
+        raise InvalidInput(
+            f"`time_zone`: {name!r} is no time zone; name it like Europe/Vienna, or leave it out."
+        ) from None
+    except ZoneInfoNotFoundError:
+        raise InvalidInput(
+            f"`time_zone`: {name!r} is not known here; name it like Europe/Vienna, or leave it out."
+        ) from None
 
 
 def _filter(given: RecallFilter) -> Filter:
@@ -74,7 +104,7 @@ OPERATIONS = (
         path="/v1/agents/{agent}/recall",
         handler=recall,
         name="recall",
-        summary="The events nearest in meaning, among what the filters let through",
+        summary="The events that answer a query best, by meaning and by keyword, among what the filters let through",
         tag="Recall",
         body={JSON: RecallRequest},
         answers={200: (RecallAnswer,)},

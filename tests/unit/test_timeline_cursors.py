@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmemory_engine.cursors import Place, format_cursor, parse_cursor
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.events import Filter, TimelineQuery
 from agentmemory_engine.positions import Entry
+from agentmemory_engine.timeline_cursors import Place, format_cursor, parse_cursor
 
 PLACES = st.none() | st.builds(
     Place,

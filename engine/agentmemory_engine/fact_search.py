@@ -1,0 +1,138 @@
+"""Search in knowledge: every fact that is believed is scored, by meaning and by its words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from agentmemory_engine.answers import FactHit, FoundFacts
+from agentmemory_engine.bm25 import Terms, count_terms, score_texts
+from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable, Vector
+from agentmemory_engine.errors import InvalidInput, RecallUnavailable
+from agentmemory_engine.facts import FactFilter, fact_of
+from agentmemory_engine.fusion import scale, weigh
+from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.vectors import Vectors
+
+Strategy = Literal["hybrid", "semantic", "keyword"]
+SEMANTIC = "semantic"
+_HELD_FACTS = 20_000
+_SLICE = 64
+"""Texts that are taken apart before others get their turn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactQuery:
+    """What to look for. `min_score` is from 0 to 1."""
+
+    query: str
+    k: int = 5
+    strategy: Strategy = "hybrid"
+    filter: FactFilter = field(default_factory=FactFilter)
+    min_score: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Scored:
+    id: UUID
+    believed_from: datetime
+    score: float
+    scores: dict[str, float]
+
+    @property
+    def rank(self) -> tuple[float, datetime, UUID]:
+        return self.score, self.believed_from, self.id
+
+
+class FactSearch:
+    """Searches facts; keeps the words of those that were searched last, which never change under an id."""
+
+    def __init__(self, postgres: Postgres, embedder: Embedder, vectors: Vectors) -> None:
+        self._postgres = postgres
+        self._embedder = embedder
+        self._vectors = vectors
+        self._terms: OrderedDict[str, dict[UUID, Terms]] = OrderedDict()
+
+    async def search(self, agent: str, query: FactQuery) -> FoundFacts:
+        """The agent's `k` best facts, among those that pass the filter. A filter leaves the scores as they are.
+
+        `hybrid` goes by words alone where there is no embedding provider, and says so in `degraded` while it is down.
+        Raises InvalidInput, RecallUnavailable, StoreUnavailable.
+        """
+        if not query.query.strip():
+            raise InvalidInput("`query` is empty; say what to look for.")
+        vector, degraded = await self._vector(query)
+        model = None if vector is None else await self._vectors.model()
+        rows = await self._postgres.ask("scan_facts", agent, *query.filter.parameters(), model, vector)
+        words = [0.0] * len(rows)
+        if query.strategy != SEMANTIC:
+            terms = await self._terms_of(agent, [row["id"] for row in rows])
+            words = score_texts(count_terms(query.query), terms)
+        passing = [(row, word) for row, word in zip(rows, words, strict=True) if row["passes"]]
+        scored = [one for row, word in passing if (one := _score(row, word, query.strategy, vector)) is not None]
+        best = sorted((one for one in scored if one.score >= query.min_score), key=lambda one: one.rank, reverse=True)
+        waiting = sum(row["distance"] is None for row, _ in passing) if vector is not None else 0
+        return FoundFacts(await self._hits(agent, best[: query.k]), waiting, degraded)
+
+    async def _vector(self, query: FactQuery) -> tuple[Vector | None, list[str]]:
+        """The query's vector, where one is wanted and can be had; else what the search has to do without."""
+        if query.strategy == "keyword":
+            return None, []
+        if not self._embedder.enabled:
+            if query.strategy == SEMANTIC:
+                raise RecallUnavailable("Search by meaning needs embeddings, and `embedding.provider` is None.")
+            return None, []
+        try:
+            return await self._embedder.embed_query(query.query), []
+        except Unembeddable as error:
+            if query.strategy == SEMANTIC:
+                raise InvalidInput(f"The query cannot be embedded: {error}.") from error
+        except EmbeddingUnavailable as error:
+            if query.strategy == SEMANTIC:
+                raise RecallUnavailable(f"The embedding provider does not answer: {error}.") from error
+        return None, [SEMANTIC]
+
+    async def _terms_of(self, agent: str, ids: list[UUID]) -> list[Terms]:
+        """The words of these facts, in order. Erased meanwhile: none."""
+        held = self._terms.get(agent, {})
+        terms = {fact: held[fact] for fact in ids if fact in held}
+        missing = [fact for fact in ids if fact not in terms]
+        rows = await self._postgres.fetch("get_facts", agent, missing) if missing else []
+        for number, row in enumerate(rows, start=1):
+            terms[row["id"]] = count_terms(f"{row['key'] or ''} {row['topic']} {row['content']}")
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
+        self._keep(agent, terms)
+        return [terms.get(fact, Terms({}, 0)) for fact in ids]
+
+    def _keep(self, agent: str, terms: dict[UUID, Terms]) -> None:
+        """For the next search. Let go of the agents that were not asked for the longest, where much is held."""
+        self._terms[agent] = terms
+        self._terms.move_to_end(agent)
+        while len(self._terms) > 1 and sum(map(len, self._terms.values())) > _HELD_FACTS:
+            self._terms.popitem(last=False)
+
+    async def _hits(self, agent: str, best: list[_Scored]) -> list[FactHit]:
+        rows = await self._postgres.fetch("get_facts", agent, [one.id for one in best]) if best else []
+        facts = {row["id"]: fact_of(row) for row in rows}
+        return [FactHit(facts[one.id], one.score, one.scores) for one in best if one.id in facts]
+
+
+def _score(row: Any, word: float, strategy: Strategy, vector: Vector | None) -> _Scored | None:
+    """How well one fact matches; None where it does not: no word of the query is in it, and no vector is there."""
+    distance = row["distance"]
+    if distance is None and not word:
+        return None
+    scores = {} if distance is None else {SEMANTIC: max(0.0, min(1.0, 1.0 - distance))}
+    if strategy != SEMANTIC:
+        scores["keyword"] = word
+    score = scores.get(SEMANTIC, 0.0)
+    if strategy == "keyword" or vector is None:
+        score = word
+    elif strategy == "hybrid":
+        score = scale(weigh(score, word))
+    return _Scored(row["id"], row["believed_from"], score, scores)

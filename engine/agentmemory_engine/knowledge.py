@@ -1,0 +1,202 @@
+"""Knowledge: facts with their history. What was believed is never rewritten; each change is a version of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+from agentmemory_engine.answers import Fact, FactPage, FoundFacts
+from agentmemory_engine.cursors import format_place, parse_place
+from agentmemory_engine.errors import FactEnded, InvalidInput, KeyReused, NoFact
+from agentmemory_engine.fact_search import FactQuery, FactSearch
+from agentmemory_engine.facts import Belief, FactChange, FactFilter, NewFact, fact_of, fingerprint
+from agentmemory_engine.keys import check_agent, digest_key, fact_id
+from agentmemory_engine.postgres import POISON, Postgres, Session
+from agentmemory_engine.progress import Progress
+from agentmemory_engine.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnowledgeQuery:
+    """A page of facts, newest belief first: what is believed now, or at the filter's time.
+
+    `history` lists what is no longer believed as well; `versions_of` only the versions of the fact with this id, all
+    of them unless the filter names a time.
+    """
+
+    filter: FactFilter = field(default_factory=FactFilter)
+    history: bool = False
+    versions_of: UUID | None = None
+    limit: int = 100
+    cursor: str | None = None
+
+
+class Place(NamedTuple):
+    """Where a page ended, and the time whose beliefs are listed (None: all times)."""
+
+    believed_from: datetime
+    id: UUID
+    at: datetime | None
+
+
+class Knowledge:
+    """The facts of one memory. An agent's are written by one writer at a time, so that beliefs follow each other.
+
+    Every call raises InvalidAgentId, InvalidInput for a value that Postgres cannot hold, and StoreUnavailable. A write
+    is durable when it is answered, and waits for no embedding.
+    """
+
+    def __init__(
+        self, postgres: Postgres, search: FactSearch, settings: Settings, progress: Progress, *, embed: bool
+    ) -> None:
+        self._postgres = postgres
+        self._search = search
+        self._settings = settings
+        self._progress = progress
+        self._embed = embed
+
+    async def put(self, agent: str, new: NewFact, *, key: str | None = None) -> tuple[Fact, bool]:
+        """The fact, and whether it is a new version. What its key says already, word for word, changes nothing.
+
+        `key` makes a repetition harmless: it answers the version that the first request made. Raises KeyReused.
+        """
+        belief, identity, body = Belief.of(new), _identity(agent, key), fingerprint(new)
+        async with self._alone(agent) as session:
+            if (known := await self._row(session, "get_fact", agent, identity)) is not None:
+                return _repeated(known, body), False
+            before = None
+            if new.key is not None:
+                before = await self._row(session, "fact_by_key", agent, new.key)
+            return await self._succeed(session, agent, identity, body, new.key, before, belief)
+
+    async def change(
+        self, agent: str, identity: UUID, change: FactChange, *, key: str | None = None
+    ) -> tuple[Fact, bool]:
+        """The version after the change, and whether it is a new one. A repetition with the same `key` answers it again.
+
+        Raises NoFact, FactEnded, KeyReused.
+        """
+        following, body = _identity(agent, key), fingerprint(change, identity)
+        async with self._alone(agent) as session:
+            if (known := await self._row(session, "get_fact", agent, following)) is not None:
+                return _repeated(known, body), False
+            row = await self._existing(session, agent, identity)
+            if row["believed_until"] is not None:
+                raise await self._ended(session, agent, row)
+            belief = Belief.after(fact_of(row), change)
+            return await self._succeed(session, agent, following, body, row["key"], row, belief)
+
+    async def end(self, agent: str, identity: UUID) -> Fact:
+        """Believe it no longer; what was believed until now stays. Ending it twice is harmless.
+
+        Raises NoFact, and FactEnded where another version of it is believed by now.
+        """
+        check_agent(agent)
+        async with self._alone(agent) as session:
+            row = await self._existing(session, agent, identity)
+            if row["believed_until"] is None:
+                row = await self._row(session, "end_fact", agent, identity)
+            elif (ended := await self._ended(session, agent, row)).current is not None:
+                raise ended
+            return fact_of(row)
+
+    async def erase(self, agent: str, identity: UUID) -> int:
+        """Remove every version of a fact, and all that was ever believed under its key; how many. Raises NoFact."""
+        check_agent(agent)
+        async with self._alone(agent) as session:
+            row = await self._existing(session, agent, identity)
+            erased = await session.fetch(self._postgres.query("erase_fact"), agent, row["origin"], row["key"])
+        return len(erased)
+
+    async def read(self, agent: str, identity: UUID) -> Fact:
+        """One version of a fact, believed or not. Raises NoFact."""
+        row = await self._postgres.fetchrow("get_fact", check_agent(agent), identity)
+        if row is None:
+            raise _no_fact()
+        return fact_of(row)
+
+    async def page(self, agent: str, query: KnowledgeQuery) -> FactPage:
+        """A page of facts. Later pages list what was believed when the first was read, whatever is written since."""
+        check_agent(agent)
+        if query.history and query.filter.at is not None:
+            raise InvalidInput("`history` lists all times; leave it or `at` out.")
+        after = parse_place(query.cursor, Place) if query.cursor else None
+        every = query.history or query.versions_of is not None
+        wanted = query.filter if after is None else replace(query.filter, at=after.at)
+        rows = await self._postgres.ask(
+            "list_facts", agent, *wanted.parameters(), every, query.versions_of, *(after or (None, None))[:2],
+            query.limit + 1,
+        )  # fmt: skip
+        facts = [fact_of(row) for row in rows[: query.limit]]
+        if len(rows) <= query.limit:
+            return FactPage(facts, None)
+        at = wanted.at or (None if every else rows[0]["as_of"])
+        return FactPage(facts, format_place(Place(facts[-1].believed_from, facts[-1].id, at)))
+
+    async def search(self, agent: str, query: FactQuery) -> FoundFacts:
+        """The facts that match best, as an exhaustive scan ranks them. Raises RecallUnavailable."""
+        return await self._search.search(check_agent(agent), query)
+
+    async def _succeed(
+        self, session: Session, agent: str, identity: UUID, body: bytes, key: str | None, before: Any, belief: Belief
+    ) -> tuple[Fact, bool]:
+        """Believe it in the place of `before` (None: of nothing), unless that says the same."""
+        since = None
+        if before is not None:
+            if await session.fetchval(self._postgres.query("says_the_same"), agent, before["id"], *belief.columns()):
+                return fact_of(before), False
+            since = (await self._row(session, "end_fact", agent, before["id"]))["believed_until"]
+        origin = identity if before is None else before["origin"]
+        shard = self._settings.shard_of(agent)
+        row = await self._row(
+            session, "insert_fact", agent, identity, origin, key, *belief.columns(), body, shard, self._embed, since
+        )
+        return fact_of(row), True
+
+    async def _existing(self, session: Session, agent: str, identity: UUID) -> Any:
+        row = await self._row(session, "get_fact", agent, identity)
+        if row is None:
+            raise _no_fact()
+        return row
+
+    async def _ended(self, session: Session, agent: str, row: Any) -> FactEnded:
+        current = await self._row(session, "current_version", agent, row["origin"])
+        if current is None:
+            return FactEnded("The fact is no longer believed; tell it anew to believe it again.", current=None)
+        return FactEnded(
+            "Another version of the fact is believed by now, the one in `current`; read that, and decide anew.",
+            current=str(current["id"]),
+        )
+
+    async def _row(self, session: Session, query: str, *args: Any) -> Any:
+        return await session.fetchrow(self._postgres.query(query), *args)
+
+    @asynccontextmanager
+    async def _alone(self, agent: str) -> AsyncIterator[Session]:
+        """A transaction that no other writer of this agent's knowledge shares."""
+        try:
+            async with self._postgres.transaction() as session:
+                name = f"{self._postgres.schema}/knowledge/{agent}"
+                await session.execute(self._postgres.query("lock_knowledge"), name)
+                yield session
+        except POISON as error:
+            raise InvalidInput(f"A value in the request cannot be stored: {error}.") from None
+        await self._progress.report()
+
+
+def _identity(agent: str, key: str | None) -> UUID:
+    return fact_id(check_agent(agent), digest_key(key or uuid4().hex))
+
+
+def _repeated(row: Any, body: bytes) -> Fact:
+    if row["fingerprint"] != body:
+        raise KeyReused("This idempotency key was used for another fact; take a new key for a new one.")
+    return fact_of(row)
+
+
+def _no_fact() -> NoFact:
+    return NoFact("There is no such fact; its id is as a write, a list or a search gave it.")

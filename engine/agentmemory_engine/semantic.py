@@ -1,0 +1,81 @@
+"""Semantic recall: the events of one agent that are nearest in meaning, ranked as an exhaustive scan would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentmemory_engine.answers import Hit
+from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable, Vector, from_floats
+from agentmemory_engine.errors import InvalidInput, RecallUnavailable
+from agentmemory_engine.events import Filter, event_of_record
+from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.settings import Settings
+from agentmemory_engine.vectors import Vectors
+
+
+class Semantic:
+    """Compares a vector with those of an agent's events, all of them."""
+
+    def __init__(self, postgres: Postgres, embedder: Embedder, vectors: Vectors, settings: Settings) -> None:
+        self._postgres = postgres
+        self._embedder = embedder
+        self._vectors = vectors
+        self._settings = settings
+
+    @property
+    def enabled(self) -> bool:
+        return self._embedder.enabled
+
+    async def vector(self, query: str | None, given: list[float] | None) -> Vector:
+        """Of the text, or the one given. Raises InvalidInput, RecallUnavailable."""
+        if not self._embedder.enabled:
+            raise RecallUnavailable(
+                "Semantic recall needs embeddings, and `embedding.provider` is None; choose Local, or ask by keyword."
+            )
+        if given is not None:
+            return self._given_vector(given)
+        assert query is not None
+        try:
+            return await self._embedder.embed_query(query)
+        except Unembeddable as error:
+            raise InvalidInput(f"The query cannot be embedded: {error}.") from error
+        except EmbeddingUnavailable as error:
+            raise RecallUnavailable(f"The embedding provider does not answer: {error}.") from error
+
+    def _given_vector(self, vector: list[float]) -> Vector:
+        if len(vector) != self._embedder.dimensions:
+            raise InvalidInput(
+                f"`vector` has {len(vector)} dimensions and this memory has {self._embedder.dimensions}; "
+                f"make it with {self._embedder.model}."
+            )
+        try:
+            return from_floats(vector)
+        except ValueError as error:
+            raise InvalidInput(f"`vector` cannot be compared: {error}.") from None
+
+    async def distances(self, agent: str, vector: Vector) -> tuple[bytes, bytes]:
+        """The cosine distance of each of the agent's vectors: ids of 16 bytes, distances of 4 (big-endian floats)."""
+        row = await self._postgres.fetchrow("distances", agent, await self._vectors.model(), vector)
+        assert row is not None
+        return row["ids"] or b"", row["distances"] or b""
+
+    async def nearest(self, agent: str, vector: Vector, k: int, conditions: Filter, min_score: float) -> list[Hit]:
+        """The best k events; as a long one has several vectors, more are looked at until k events are among them."""
+        wanted = k + 8
+        while True:
+            rows = await self._rows(agent, conditions, vector, wanted, k)
+            if len(rows) == k or not rows or rows[0]["compared"] < wanted:
+                break
+            wanted *= 4
+        shard = self._settings.shard_of(agent)
+        hits = []
+        for row in rows:
+            score = max(0.0, min(1.0, 1.0 - row["distance"]))
+            hits.append(Hit(event_of_record(shard, row), score, {"semantic": score}))
+        return [hit for hit in hits if hit.score >= min_score]
+
+    async def _rows(self, agent: str, conditions: Filter, vector: Vector, wanted: int, k: int) -> list[Any]:
+        given = (agent, await self._vectors.model(), vector, wanted, k)
+        if conditions == Filter():
+            return list(await self._postgres.fetch("recall", *given))
+        return list(await self._postgres.ask("recall_filtered", *given, *conditions.parameters()))

@@ -1,0 +1,248 @@
+"""Sessions: started, listed, ended and described, in Postgres at once; those that only turns have named, too."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import blake2b
+from typing import Annotated, Any, NamedTuple
+from uuid import uuid4
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from agentmemory_engine.answers import SessionPage, SessionRecord
+from agentmemory_engine.cursors import format_place, parse_place
+from agentmemory_engine.errors import InvalidInput, KeyReused, NoSession, ShardClosed, StoreUnavailable
+from agentmemory_engine.events import UNFLUSHED, Tail
+from agentmemory_engine.journal import patiently
+from agentmemory_engine.keys import check_agent, digest_key, session_id
+from agentmemory_engine.postgres import POISON, Postgres, Session
+from agentmemory_engine.working import merge_object
+
+LONGEST_ID = 256
+"""Characters, as in a turn."""
+
+
+class NewSession(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A session to start. Without an `id` one is made."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)] | None = None
+    metadata: Annotated[
+        dict[str, Raw] | None, Meta(description="to filter by; merged (RFC 7396) into what the session has already")
+    ] = None
+
+
+class SessionChange(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is left out stays as it is."""
+
+    ended: Annotated[bool | UnsetType, Meta(description="true ends it, false opens it again")] = UNSET
+    metadata: Annotated[dict[str, Raw] | UnsetType | None, Meta(description="a JSON Merge Patch; null removes all")] = (
+        UNSET
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionQuery:
+    """A page of an agent's sessions, newest first. `metadata` is a JSON object that a session's metadata contains."""
+
+    ended: bool | None = None
+    metadata: bytes | None = None
+    limit: int = 100
+    cursor: str | None = None
+
+
+class Place(NamedTuple):
+    """Where a page ended."""
+
+    started_at: datetime
+    id: str
+
+
+class Sessions:
+    """The sessions of one memory.
+
+    Every call raises InvalidAgentId, InvalidInput for a value that Postgres cannot hold, and StoreUnavailable.
+    """
+
+    def __init__(self, postgres: Postgres, tail: Tail) -> None:
+        self._postgres = postgres
+        self._tail = tail
+
+    async def start(self, agent: str, new: NewSession, *, key: str | None = None) -> tuple[SessionRecord, bool]:
+        """The session, and whether it is new. Starting it again merges the metadata, and opens nothing that has ended.
+
+        A repetition with the same `key` changes nothing. Raises KeyReused.
+        """
+        check_agent(agent)
+        digest, body = digest_key(key or uuid4().hex), _fingerprint(new)
+        identity = check_session(new.id or str(session_id(agent, digest)))
+        mark = (digest, body) if key else (None, None)
+        metadata = merge_object(None, new.metadata or {}) if new.metadata is not None else None
+        async with self._transaction() as session:
+            if key and (known := await self._row(session, "session_by_key", agent, digest)):
+                return _repeated(known, body), False
+            started = await self._row(session, "start_session", agent, identity, metadata, *mark, None, None)
+            if started is not None:
+                return _record(started), True
+            found = await self._row(session, "lock_session", agent, identity)
+            if found is None:
+                raise StoreUnavailable("postgres", "the session was erased this moment; start it again.")
+            if key and found["start_key"] == digest:
+                return _repeated(found, body), False
+            if new.metadata is None:
+                return _record(found), False
+            merged = merge_object(found["metadata"], new.metadata)
+            ended = found["ended_at"] is not None
+            changed = await self._row(session, "change_session", agent, identity, merged, ended, *mark)
+            return _record(changed), False
+
+    async def change(self, agent: str, identity: str, change: SessionChange) -> SessionRecord:
+        """The session after it. What only an unflushed turn has named is a session as well. Raises NoSession."""
+        check_agent(agent)
+        check_session(identity)
+        changed = await self._apply(agent, identity, change)
+        if changed is None:
+            # From the tail to Postgres is the way that events go: one that was in neither yet is found by now.
+            pending = (await patiently(lambda: self._pending(agent))).get(identity)
+            if pending is not None:
+                times = pending.started_at, pending.last_event_at
+                async with self._transaction() as session:
+                    await self._row(session, "start_session", agent, identity, None, None, None, *times)
+            changed = await self._apply(agent, identity, change)
+        if changed is None:
+            raise _no_session(identity)
+        return changed
+
+    async def _apply(self, agent: str, identity: str, change: SessionChange) -> SessionRecord | None:
+        async with self._transaction() as session:
+            row = await self._row(session, "lock_session", agent, identity)
+            if row is None:
+                return None
+            metadata = row["metadata"]
+            if change.metadata is not UNSET:
+                metadata = merge_object(metadata, change.metadata)
+            ended = row["ended_at"] is not None if change.ended is UNSET else change.ended
+            return _record(await self._row(session, "change_session", agent, identity, metadata, ended, None, None))
+
+    async def read(self, agent: str, identity: str) -> SessionRecord:
+        """One session, its unflushed events included. Raises NoSession."""
+        check_agent(agent)
+        check_session(identity)
+        row = await self._get(agent, identity)
+        if row is not None:
+            with contextlib.suppress(StoreUnavailable, ShardClosed):
+                return _with_tail(_record(row), (await self._pending(agent)).get(identity))
+            return _record(row)
+        pending = (await patiently(lambda: self._pending(agent))).get(identity)
+        # What was in neither was on its way.
+        row = await self._get(agent, identity)
+        if row is not None:
+            return _with_tail(_record(row), pending)
+        if pending is None:
+            raise _no_session(identity)
+        return pending
+
+    async def page(self, agent: str, query: SessionQuery) -> SessionPage:
+        """A page of sessions. Without Redis it is `degraded`: what only unflushed turns have named is missing.
+
+        A session keeps its place, unless an event dated before its start comes: then it may be met a second time.
+        """
+        check_agent(agent)
+        after = parse_place(query.cursor, Place) if query.cursor else None
+        degraded: list[str] = []
+        try:
+            pending = await self._pending(agent)
+        except (StoreUnavailable, ShardClosed):
+            pending, degraded = {}, [UNFLUSHED]
+        unflushed = await self._only_in_tail(agent, pending, query)
+        metadata = None if query.metadata is None else query.metadata.decode()
+        rows = await self._postgres.ask(
+            "list_sessions", agent, *(after or (None, None)), query.ended, metadata, query.limit + 1
+        )
+        found = {one.id: one for one in unflushed if after is None or _place(one) < after}
+        found |= {row["session_id"]: _with_tail(_record(row), pending.get(row["session_id"])) for row in rows}
+        ordered = sorted(found.values(), key=_place, reverse=True)
+        page = ordered[: query.limit]
+        return SessionPage(page, format_place(_place(page[-1])) if len(ordered) > len(page) else None, degraded)
+
+    async def _only_in_tail(
+        self, agent: str, pending: dict[str, SessionRecord], query: SessionQuery
+    ) -> list[SessionRecord]:
+        """Those that Postgres does not know. It is asked before the page is read: what it knows is in the page then."""
+        if not pending or query.ended or query.metadata is not None:
+            return []
+        rows = await self._postgres.fetch("known_sessions", agent, list(pending))
+        known = {row["session_id"] for row in rows}
+        return [one for one in pending.values() if one.id not in known]
+
+    async def _pending(self, agent: str) -> dict[str, SessionRecord]:
+        """What the unflushed events say of their sessions. Raises StoreUnavailable, ShardClosed."""
+        found: dict[str, SessionRecord] = {}
+        for event in await self._tail.pending(agent):
+            if event.session is not None:
+                one = SessionRecord(id=event.session, started_at=event.at, last_event_at=event.at)
+                known = found.get(event.session, one)
+                found[event.session] = _with_tail(replace(known, started_at=min(known.started_at, event.at)), one)
+        return found
+
+    async def _get(self, agent: str, identity: str) -> Any:
+        return await self._postgres.fetchrow("get_session", agent, identity)
+
+    async def _row(self, session: Session, query: str, *args: Any) -> Any:
+        return await session.fetchrow(self._postgres.query(query), *args)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Session]:
+        try:
+            async with self._postgres.transaction() as session:
+                yield session
+        except POISON as error:
+            raise InvalidInput(f"A value in the request cannot be stored: {error}.") from None
+
+
+def check_session(identity: str) -> str:
+    """Answer the id as it is. Raises InvalidInput."""
+    if not 1 <= len(identity) <= LONGEST_ID or "\x00" in identity:
+        raise InvalidInput(f"A session's id is 1 to {LONGEST_ID} characters, none of them NUL.")
+    return identity
+
+
+def _fingerprint(new: NewSession) -> bytes:
+    return blake2b(msgspec.json.encode(new), digest_size=8).digest()
+
+
+def _repeated(row: Any, fingerprint: bytes) -> SessionRecord:
+    if row["start_fingerprint"] != fingerprint:
+        raise KeyReused("This idempotency key was used to start another session; take a new key for a new one.")
+    return _record(row)
+
+
+def _no_session(identity: str) -> NoSession:
+    return NoSession(f"There is no session {identity[:64]!r}; start it, or name it in a turn.")
+
+
+def _record(row: Any) -> SessionRecord:
+    return SessionRecord(
+        id=row["session_id"],
+        started_at=row["started_at"],
+        last_event_at=row["last_event_at"],
+        ended_at=row["ended_at"],
+        metadata=None if row["metadata"] is None else row["metadata"].encode(),
+    )
+
+
+def _place(session: SessionRecord) -> Place:
+    return Place(session.started_at, session.id)
+
+
+def _with_tail(session: SessionRecord, pending: SessionRecord | None) -> SessionRecord:
+    """With the last event that is not flushed yet. The start stays, as the order of pages is by it."""
+    if pending is None or pending.last_event_at is None:
+        return session
+    if session.last_event_at is not None and session.last_event_at >= pending.last_event_at:
+        return session
+    return replace(session, last_event_at=pending.last_event_at)
