@@ -43,7 +43,7 @@ async def test_while_it_fails_events_are_durable_and_a_recall_says_why(config: C
         await sidecar.wait_until_ready()
         receipt = await sidecar.turn("a", "apple")
         await sidecar.wait("a", receipt["position"])
-        refused = await sidecar.send("POST", "/v1/agents/a/recall", {"query": "apple"})
+        refused = await sidecar.send("POST", "/v1/agents/a/recall", {"query": "apple", "strategy": "semantic"})
         assert (refused.status, refused.code) == (503, "recall-unavailable")
         assert "status 503" in refused.json()["detail"] and b"sk-secret" not in refused.body
         stub.always = None
@@ -57,8 +57,12 @@ async def test_only_the_text_that_it_refuses_is_given_up(config: Config, stub: S
         receipt = await sidecar.turn("a", "apple", "poison", "cherry")
         await sidecar.wait("a", receipt["position"], until="searchable")
         assert (await sidecar.send("GET", "/v1/consolidation")).json()["unembeddable"] == 1
-        found = (await sidecar.send("POST", "/v1/agents/a/recall", {"query": "apple", "k": 9})).json()
+        found = (
+            await sidecar.send("POST", "/v1/agents/a/recall", {"query": "apple", "k": 9, "strategy": "semantic"})
+        ).json()
         assert {hit["content"] for hit in found["hits"]} == {"apple", "cherry"}
-        refused = await sidecar.send("POST", "/v1/agents/a/recall", {"query": "poison"})
+        by_word = (await sidecar.send("POST", "/v1/agents/a/recall", {"query": "poison"})).json()
+        assert (by_word["hits"][0]["content"], by_word["degraded"]) == ("poison", ["semantic"])
+        refused = await sidecar.send("POST", "/v1/agents/a/recall", {"query": "poison", "strategy": "semantic"})
         assert (refused.status, refused.code) == (422, "invalid-request")
         assert b"sk-secret" not in (await sidecar.ops("/metrics")).body
