@@ -47,6 +47,8 @@ from agentmemory.errors import (
 )
 from agentmemory.knowledge import FactPage, FoundFacts, Knowledge
 from agentmemory.models import (
+    AgentEvent,
+    AgentsTimelinePage,
     DeadLetter,
     DeadLetterPage,
     Erasure,
@@ -62,6 +64,8 @@ from agentmemory.models import (
     Recalled,
     Receipt,
     RecentMessages,
+    SelectedValue,
+    Selection,
     ShardStatus,
     Status,
     TimelinePage,
@@ -73,8 +77,10 @@ from agentmemory.sessions import Session, SessionPage, Sessions
 __all__ = [
     "DEFAULT_URL",
     "Agent",
+    "AgentEvent",
     "AgentMemory",
     "AgentMemoryError",
+    "AgentsTimelinePage",
     "BarrierTimeout",
     "ClientHeaderMissing",
     "CutOff",
@@ -117,6 +123,8 @@ __all__ = [
     "RecentMessages",
     "Retries",
     "SchemaMismatch",
+    "SelectedValue",
+    "Selection",
     "Session",
     "SessionPage",
     "Sessions",

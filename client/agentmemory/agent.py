@@ -11,7 +11,7 @@ import msgspec
 
 from agentmemory.calls import given as _given
 from agentmemory.encoding import encode, timestamp
-from agentmemory.errors import DegradedAnswer, UnexpectedAnswer
+from agentmemory.errors import UnexpectedAnswer
 from agentmemory.knowledge import Knowledge
 from agentmemory.models import (
     Event,
@@ -20,14 +20,15 @@ from agentmemory.models import (
     Recalled,
     Receipt,
     RecentMessages,
+    Selection,
     TimelinePage,
     WorkingMemory,
 )
 from agentmemory.sessions import Sessions
+from agentmemory.timelines import Moment, each_event, timeline_query
 from agentmemory.transport import Answer, Request, Transport
 from agentmemory.whole import WholeAgent
 
-Moment = datetime | str
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 
@@ -99,6 +100,15 @@ class Agent(WholeAgent):
         answer = await self._get("/working-memory", {"version": version})
         return WorkingMemory(answer.decode(dict[str, Any]), version or _version(answer))
 
+    async def select(self, path: str, *, version: str | None = None) -> Selection:
+        """The parts of the document, or of the snapshot of a `version`, that a JSONPath (RFC 9535) leads to.
+
+        Raises:
+            InvalidRequest: it is no path, or costs more than the sidecar allows.
+            NoWorkingMemory, Expired, NoSnapshot: as `working_memory`.
+        """
+        return (await self._get("/working-memory", {"path": path, "version": version})).decode(Selection)
+
     async def put(
         self, document: Mapping[str, Any], *, if_match: str | None = None, idempotency_key: str | None = None
     ) -> Receipt:
@@ -138,21 +148,19 @@ class Agent(WholeAgent):
         types: Sequence[str] = (),
         session: str | None = None,
         role: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         order: Literal["asc", "desc"] = "asc",
         limit: int = 100,
         cursor: str | None = None,
     ) -> TimelinePage:
-        """One page of what happened; `cursor`, from the page before, continues it with the same filters."""
-        query = {
-            "since": since and timestamp(since),
-            "until": until and timestamp(until),
-            "type": list(types) or None,
-            "session": session,
-            "role": role,
-            "order": order,
-            "limit": limit,
-            "cursor": cursor,
-        }
+        """One page of what happened; `cursor`, from the page before, continues it with the same filters and order.
+
+        `metadata` is contained in the events' own.
+        """
+        query = timeline_query(
+            since=since, until=until, types=types, session=session, role=role, metadata=metadata, order=order,
+            limit=limit, cursor=cursor,
+        )  # fmt: skip
         return (await self._get("/events", query)).decode(TimelinePage)
 
     async def timeline(
@@ -163,6 +171,7 @@ class Agent(WholeAgent):
         types: Sequence[str] = (),
         session: str | None = None,
         role: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         order: Literal["asc", "desc"] = "asc",
         page_size: int = 500,
         allow_degraded: bool = False,
@@ -172,25 +181,15 @@ class Agent(WholeAgent):
         Raises:
             DegradedAnswer: a store does not answer, so that events are missing; not with `allow_degraded`.
         """
-        cursor: str | None = None
-        while True:
-            page = await self.timeline_page(
-                since=since,
-                until=until,
-                types=types,
-                session=session,
-                role=role,
-                order=order,
-                limit=page_size,
-                cursor=cursor,
-            )
-            if page.degraded and not allow_degraded:
-                raise DegradedAnswer(page.degraded)
-            for event in page.events:
-                yield event
-            cursor = page.cursor
-            if cursor is None:
-                return
+
+        async def read(cursor: str | None) -> TimelinePage:
+            return await self.timeline_page(
+                since=since, until=until, types=types, session=session, role=role, metadata=metadata, order=order,
+                limit=page_size, cursor=cursor,
+            )  # fmt: skip
+
+        async for event in each_event(read, allow_degraded=allow_degraded):
+            yield event
 
     async def recall(
         self,

@@ -19,10 +19,7 @@ class Calls:
 
     async def get(self, path: str, query: Mapping[str, Any] | None = None) -> Answer:
         """A read; members of the query that are None are left out."""
-        parameters = urlencode(given(query or {}), doseq=True)
-        return await self._transport.send(
-            Request(method="GET", path=f"{self._base}{path}{parameters and '?' + parameters}")
-        )
+        return await self._transport.send(Request(method="GET", path=f"{self._base}{path}{query_string(query or {})}"))
 
     async def send(self, method: str, path: str, body: Any = None, *, key: str | None = None) -> Answer:
         """A request with a JSON body, where there is one; `key` is its idempotency key."""
@@ -31,6 +28,12 @@ class Calls:
         return await self._transport.send(
             Request(method=method, path=self._base + path, body=data, headers=headers, key=key)
         )
+
+
+def query_string(query: Mapping[str, Any]) -> str:
+    """What stands behind the path: nothing, or a question mark and the parameters that are given."""
+    text = urlencode(given(query), doseq=True)
+    return text and "?" + text
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,19 +6,21 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import quote, urlencode
 
 import msgspec
 from yarl import URL
 
 from agentmemory.agent import Agent
+from agentmemory.calls import query_string
 from agentmemory.encoding import encode
 from agentmemory.errors import BarrierTimeout, NotReady, Unavailable, Unreachable
-from agentmemory.models import DeadLetter, DeadLetterPage, Position, Receipt, Status
+from agentmemory.models import AgentEvent, AgentsTimelinePage, DeadLetter, DeadLetterPage, Position, Receipt, Status
 from agentmemory.retries import NO_RETRIES, Retries
+from agentmemory.timelines import Moment, each_event, timeline_query
 from agentmemory.transport import Request, Transport
 
 DEFAULT_URL = "http://127.0.0.1:7070"
@@ -105,6 +107,61 @@ class AgentMemory:
         deadline = math.inf if within is None else time.monotonic() + within
         for first in range(0, len(positions), LARGEST_BARRIER):
             await self._wait_for(positions[first : first + LARGEST_BARRIER], until, deadline)
+
+    async def timeline_page(
+        self,
+        agents: Sequence[str] = (),
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        types: Sequence[str] = (),
+        session: str | None = None,
+        role: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        order: Literal["asc", "desc"] = "asc",
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> AgentsTimelinePage:
+        """One page of what several agents did, 50 at most; by time of acceptance, each agent's events in their order.
+
+        Without `agents`, all that this pod may name, where they are named one by one. `cursor`, from the page before,
+        continues it with the same agents, filters and order.
+        """
+        query = timeline_query(
+            since=since, until=until, types=types, session=session, role=role, metadata=metadata, order=order,
+            limit=limit, cursor=cursor, agents=list(agents) or None,
+        )  # fmt: skip
+        answer = await self._transport.send(Request(method="GET", path=f"/v1/events{query_string(query)}"))
+        return answer.decode(AgentsTimelinePage)
+
+    async def timeline(
+        self,
+        agents: Sequence[str] = (),
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        types: Sequence[str] = (),
+        session: str | None = None,
+        role: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        order: Literal["asc", "desc"] = "asc",
+        page_size: int = 500,
+        allow_degraded: bool = False,
+    ) -> AsyncIterator[AgentEvent]:
+        """All that several agents did, page by page.
+
+        Raises:
+            DegradedAnswer: a store does not answer, so that events are missing; not with `allow_degraded`.
+        """
+
+        async def read(cursor: str | None) -> AgentsTimelinePage:
+            return await self.timeline_page(
+                agents, since=since, until=until, types=types, session=session, role=role, metadata=metadata,
+                order=order, limit=page_size, cursor=cursor,
+            )  # fmt: skip
+
+        async for event in each_event(read, allow_degraded=allow_degraded):
+            yield event
 
     async def dead_letters(self, *, page_size: int = 100) -> AsyncIterator[DeadLetter]:
         """Every event that Postgres refuses, page by page."""

@@ -41,6 +41,12 @@ class Event(Struct, kw_only=True):
     accepted_at: datetime | None = None
 
 
+class AgentEvent(Event, kw_only=True):
+    """One thing that one of several agents did."""
+
+    agent: str
+
+
 class Hit(Event, kw_only=True):
     """A recalled event; `score` is 0 to 1, and `scores` says what it is made of."""
 
@@ -123,6 +129,20 @@ class WorkingMemory(NamedTuple):
     version: str
 
 
+class SelectedValue(Struct, kw_only=True):
+    """A value in the document, and its normalized path (RFC 9535)."""
+
+    path: str
+    value: Any = None
+
+
+class Selection(Struct, kw_only=True):
+    """What a path leads to in the document of this version; nowhere is no match."""
+
+    version: str
+    matches: list[SelectedValue] = []
+
+
 class RecentMessages(Struct, kw_only=True):
     """The window of recent messages, oldest first. `degraded` names what could not be asked."""
 
@@ -134,6 +154,14 @@ class TimelinePage(Struct, kw_only=True):
     """Part of a timeline; `cursor` continues it and is None at the end. `degraded` names what could not be asked."""
 
     events: list[Event]
+    cursor: str | None = None
+    degraded: list[str] = []
+
+
+class AgentsTimelinePage(Struct, kw_only=True):
+    """Part of several agents' timelines; `cursor` continues it and is None at the end."""
+
+    events: list[AgentEvent]
     cursor: str | None = None
     degraded: list[str] = []
 

@@ -5,25 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
 
 from agentmemory_engine.answers import Page, StoredEvent
 from agentmemory_engine.batches import EventRow, moment, raw_or_none, rows_of
-from agentmemory_engine.errors import InvalidInput, ShardClosed, StoreUnavailable
+from agentmemory_engine.errors import ShardClosed, StoreUnavailable
 from agentmemory_engine.journal import ERASED, Journal, JournalEntry
 from agentmemory_engine.keys import digest_agent, event_id
 from agentmemory_engine.positions import START, Entry, Position
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.settings import Settings
+from agentmemory_engine.timeline_cursors import LAST_INDEX, Cursor, Place, fingerprint, format_cursor, parse_cursor
 from agentmemory_engine.turns import MESSAGE, Event
 
 UNFLUSHED = "unflushed"
-_LAST_INDEX = 32_767
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HELD_EVENTS = 20_000
 
 
@@ -51,50 +54,66 @@ class Filter:
             and (self.role is None or event.role == self.role)
             and (self.since is None or event.at >= self.since)
             and (self.until is None or event.at < self.until)
-            and (self.metadata is None or contains(_json(event.metadata), _json(self.metadata)))
+            and (self.metadata is None or contains(_json(event.metadata), self._wanted))
         )
+
+    @cached_property
+    def _wanted(self) -> Any:
+        return _json(self.metadata)
 
 
 def _json(text: bytes | None) -> Any:
-    return None if text is None else json.loads(text)
+    """A JSON value with exact numbers, as jsonb has them."""
+    return None if text is None else json.loads(text, parse_float=_number, parse_int=_number)
+
+
+def _number(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        # An exponent that jsonb refuses as well: equal to nothing.
+        return Decimal("NaN")
 
 
 def contains(value: Any, wanted: Any) -> bool:
-    """What `@>` means for jsonb: objects by key, arrays by element in any order, an array contains a scalar element."""
+    """What `@>` means for jsonb objects: by key, arrays by element in any order, numbers by value."""
     if isinstance(wanted, dict):
         return isinstance(value, dict) and all(key in value and contains(value[key], wanted[key]) for key in wanted)
     if isinstance(wanted, list):
         return isinstance(value, list) and all(any(contains(one, other) for one in value) for other in wanted)
-    return (type(value) is type(wanted) and bool(value == wanted)) or _same_number(value, wanted)
-
-
-def _same_number(value: Any, wanted: Any) -> bool:
-    numbers = (int, float)
-    if isinstance(value, bool) or isinstance(wanted, bool):
-        return False
-    return isinstance(value, numbers) and isinstance(wanted, numbers) and value == wanted
+    return type(value) is type(wanted) and bool(value == wanted)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineQuery:
-    """A page of an agent's timeline, oldest or newest first. `cursor` is from the page before."""
+    """A page of a timeline, oldest or newest first. `cursor` is from the page before, of the same query but for the
+    limit."""
 
     filter: Filter = field(default_factory=Filter)
     order: Literal["asc", "desc"] = "asc"
     limit: int = 100
     cursor: str | None = None
 
+    @property
+    def descending(self) -> bool:
+        return self.order == "desc"
 
-def parse_cursor(text: str) -> tuple[Position, int]:
-    """The place a page ended at. Raises InvalidInput."""
-    position, _, index = text.partition(":")
-    if not index.isascii() or not index.isdigit() or int(index[:6]) > _LAST_INDEX:
-        raise InvalidInput("The cursor is not one that a page gave; use it as it was, or leave it out to begin anew.")
-    return Position.parse(position), int(index)
+    def fingerprint(self, agents: Sequence[str]) -> str:
+        """What a cursor of this query of these agents carries."""
+        since, until, types, *others = self.filter.parameters()
+        span = [at and (at - _EPOCH) // timedelta(microseconds=1) for at in (since, until)]
+        return fingerprint(agents, self.order, [*span, types and sorted(types), *others])
+
+    def start(self, agents: Sequence[str]) -> Cursor | None:
+        """Where the page before ended. Raises InvalidInput for a cursor that is none, or of another query."""
+        if self.cursor is None:
+            return None
+        return parse_cursor(self.cursor, self.fingerprint(agents), agents=len(agents))
 
 
-def format_cursor(event: StoredEvent) -> str:
-    return f"{event.position}:{event.index}"
+def place_of(event: StoredEvent) -> Place:
+    """Where it stands in its agent's timeline."""
+    return Place(event.position.entry, event.index)
 
 
 def event_of_row(shard: int, row: EventRow) -> StoredEvent:
@@ -175,6 +194,18 @@ class Unflushed:
     events: list[StoredEvent] | None
     erased: Entry | None = None
     read: Entry = START
+
+    @property
+    def pending(self) -> tuple[list[StoredEvent], list[str]]:
+        """The events, and what is degraded where they cannot be asked for."""
+        return ([], [UNFLUSHED]) if self.events is None else (self.events, [])
+
+    def begin(self, after: Place | None, *, descending: bool) -> Place | None:
+        """Where a page that begins after this place begins: oldest first, past what is erased."""
+        if self.erased is None or descending:
+            return after
+        last = Place(self.erased, LAST_INDEX)
+        return last if after is None else max(after, last)
 
     def hides(self, entry: Entry) -> bool:
         """Whether what Postgres has at this entry is erased."""
@@ -303,27 +334,29 @@ class Events:
 
         Without Redis the page is `degraded`: what is not flushed is missing. Raises InvalidInput, StoreUnavailable.
         """
-        after = parse_cursor(query.cursor) if query.cursor else None
-        descending = query.order == "desc"
-        unflushed = await read_unflushed(self._tail, self._postgres, agent)
-        tail, degraded = unflushed.events or [], [UNFLUSHED] if unflushed.events is None else []
-        if unflushed.erased is not None and not descending:
-            last = Position(self._settings.shard_of(agent), unflushed.erased), _LAST_INDEX
-            after = last if after is None else max(after, last)
-        place = (*after[0].entry, after[1]) if after else (None, None, None)
+        start = query.start([agent])
+        unflushed = await self.unflushed(agent)
+        tail, degraded = unflushed.pending
+        after = unflushed.begin(start[0] if start else None, descending=query.descending)
+        place = (*after.entry, after.number) if after else (None, None, None)
         conditions = query.filter
-        statement = "timeline_backwards" if descending else "timeline"
+        statement = "timeline_backwards" if query.descending else "timeline"
         records = await self._postgres.ask(statement, agent, *place, *conditions.parameters(), query.limit + 1)
         shard = self._settings.shard_of(agent)
         stored = [event_of_record(shard, record) for record in records]
         stored = [event for event in stored if not unflushed.hides(event.position.entry)]
-        wanted = [
-            event for event in tail if conditions.matches(event) and _is_past(event, after, descending=descending)
-        ]
-        events = merge_pages(wanted, stored, limit=query.limit + 1, descending=descending)
+        wanted = select_events(tail, conditions, after, descending=query.descending)
+        events = merge_pages(wanted, stored, limit=query.limit + 1, descending=query.descending)
         more = len(events) > query.limit
         events = events[: query.limit]
-        return Page(events, format_cursor(events[-1]) if more else None, degraded)
+        return Page(events, self._cursor(agent, query, events[-1]) if more else None, degraded)
+
+    async def unflushed(self, agent: str) -> Unflushed:
+        """What of the agent is in the journal. Raises StoreUnavailable when neither store can be asked."""
+        return await read_unflushed(self._tail, self._postgres, agent)
+
+    def _cursor(self, agent: str, query: TimelineQuery, last: StoredEvent) -> str:
+        return format_cursor([place_of(last)], query.fingerprint([agent]))
 
     async def recent(self, agent: str, limit: int) -> Page:
         """The last messages, oldest first: from the window in Redis, or where that holds fewer, from the timeline.
@@ -352,7 +385,14 @@ class Events:
         return Page(page.events[::-1], None, page.degraded)
 
 
-def _is_past(event: StoredEvent, place: tuple[Position, int] | None, *, descending: bool) -> bool:
+def select_events(
+    tail: Iterable[StoredEvent], conditions: Filter, after: Place | None, *, descending: bool
+) -> list[StoredEvent]:
+    """Of the pending events of an agent those that pass, and that come after a place."""
+    return [event for event in tail if conditions.matches(event) and _is_past(event, after, descending=descending)]
+
+
+def _is_past(event: StoredEvent, place: Place | None, *, descending: bool) -> bool:
     if place is None:
         return True
-    return event.order < place if descending else event.order > place
+    return place_of(event) < place if descending else place_of(event) > place

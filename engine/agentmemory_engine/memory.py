@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 from uuid import uuid4
@@ -54,11 +55,13 @@ from agentmemory_engine.progress import Progress
 from agentmemory_engine.recall import Recall, RecallQuery
 from agentmemory_engine.redis import Redis
 from agentmemory_engine.retention import Retention
+from agentmemory_engine.selection import Match, Selector
 from agentmemory_engine.semantic import Semantic
 from agentmemory_engine.sessions import Sessions
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Opener, Ownership
 from agentmemory_engine.status import Reporter, reason_of
+from agentmemory_engine.timelines import MergedPage, Timelines
 from agentmemory_engine.turns import DocumentChange, Turn, check_turn, encode_events, fingerprint
 from agentmemory_engine.vectors import Vectors
 from agentmemory_engine.working import WorkingMemory
@@ -91,7 +94,9 @@ class Memory:
         self._working = WorkingMemory(postgres, self._journal, settings)
         self._tail = Tail(self._journal, settings)
         self._events = Events(postgres, self._journal, self._tail, settings)
+        self._timelines = Timelines(postgres, self._events, settings)
         self._vectors = Vectors(postgres, embedder, settings, observer, progress)
+        self._selector = Selector()
         semantic = Semantic(postgres, embedder, self._vectors, settings)
         self._recall = Recall(postgres, semantic, Indexes(postgres), self._tail, settings)
         self.sessions = Sessions(postgres, self._tail)
@@ -148,6 +153,7 @@ class Memory:
                 await self.consolidator.stop()
                 await self._release_claims()
         finally:
+            self._selector.close()
             await self._embedder.close()
             await self._redis.close()
             await self._postgres.close()
@@ -221,6 +227,10 @@ class Memory:
         shard = self.settings.shard_of(check_agent(agent))
         return await import_rows(self._postgres, shard, agent, sessions, facts, embed=self._embedder.enabled)
 
+    async def select(self, document: Document, path: str) -> list[Match]:
+        """The parts of a document that a JSONPath names, as they were sent. Raises InvalidInput."""
+        return await self._selector.select(document.body, path)
+
     async def recent(self, agent: str, limit: int | None = None) -> Page:
         """The last messages, oldest first."""
         return await self._events.recent(check_agent(agent), limit or self.settings.recent_messages)
@@ -228,6 +238,10 @@ class Memory:
     async def timeline(self, agent: str, query: TimelineQuery) -> Page:
         """A page of what happened. Raises InvalidInput."""
         return await self._events.timeline(check_agent(agent), query)
+
+    async def timelines(self, agents: Sequence[str], query: TimelineQuery) -> MergedPage:
+        """A page of what several agents did. Raises InvalidInput."""
+        return await self._timelines.page([check_agent(agent) for agent in agents], query)
 
     async def recall(self, agent: str, query: RecallQuery) -> Recalled:
         """The best matches. Raises InvalidInput, RecallUnavailable."""

@@ -190,7 +190,7 @@ class Recall:
             return None
         try:
             return await self._semantic.distances(agent, await self._semantic.vector(query.query, query.vector))
-        except RecallUnavailable:
+        except (RecallUnavailable, InvalidInput):
             if strategy == SEMANTIC:
                 raise
             return None

@@ -59,6 +59,25 @@ async def read_external(work: Work, name: str, *, username: str | None = None) -
     return _login(name, {"username": username or ""} | data), ca
 
 
+async def tend_api_key(work: Work) -> None:
+    """See that the Secret with the key of the provider of embeddings is there. Raises Blocked.
+
+    The sidecars mount it themselves: here it is neither kept nor copied.
+    """
+    reference = work.memory.spec.embedding.secret_ref
+    if reference is None:
+        return
+    live = await work.kube.get(SECRET, work.memory.namespace, reference.name)
+    if live is None:
+        raise Blocked(
+            "SecretMissing",
+            f"Secret {reference.name} is not in namespace {work.memory.namespace}; make it, with the API key of the "
+            f"provider of embeddings under {reference.key}.",
+        )
+    if not secret_data(live).get(reference.key, "").strip("\r\n"):
+        raise Blocked("SecretIncomplete", f"Secret {reference.name} lacks {reference.key}: the provider's API key.")
+
+
 def _check_authority(name: str, ca: str) -> None:
     """Raises Blocked for what nobody could trust: the sidecars are given it as it is."""
     try:

@@ -97,9 +97,21 @@ class ConsolidationSpec(_Part, frozen=True):
     alerts: AlertsSpec = AlertsSpec()
 
 
+class KeyRef(_Part, frozen=True):
+    """A member of a Secret in the memory's namespace."""
+
+    name: Text
+    key: Text = "api-key"
+
+
 class EmbeddingSpec(_Part, frozen=True):
+    """The last three are for the provider OpenAI. Without a `secret_ref` it is sent no key."""
+
     provider: Literal["Local", "OpenAI", "None"] = "Local"
     dimensions: Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)] = LOCAL_DIMENSIONS
+    model: Text | None = None
+    base_url: Text | None = None
+    secret_ref: KeyRef | None = None
 
 
 class IndexSpec(_Part, frozen=True):
@@ -286,6 +298,8 @@ def read(body: Mapping[str, Any]) -> AgentMemory:
         message, _, place = str(error).partition(" - at `$")
         raise InvalidSpec("InvalidSpec", f"{place.rstrip('`').lstrip('.') or 'the resource'}: {message}") from None
     _check_stores(found.spec)
+    if found.spec.embedding.provider == "OpenAI" and found.spec.embedding.model is None:
+        raise InvalidSpec("InvalidSpec", "spec.embedding.model: the provider OpenAI needs one")
     return AgentMemory(
         name=found.metadata.name,
         namespace=found.metadata.namespace,

@@ -29,7 +29,8 @@ environment:
   AGENTMEMORY_CONFIG           path of the AgentMemory in YAML (required)
   AGENTMEMORY_CREDENTIALS_DIR  files redis-username, redis-password, postgres-username, postgres-password (required),
                                redis-ca.crt, postgres-ca.crt (authorities to trust); read anew for each connection,
-                               and looked at every few seconds for new logins
+                               and looked at every few seconds for new logins; embedding-api-key, for the provider
+                               OpenAI, read anew for each request
   AGENTMEMORY_REDIS_URL        redis://host:port, rediss://host:port or unix:///path; no login in it
   AGENTMEMORY_POSTGRES_DSN     postgresql://host:port/database; no password in it
                                (without these two: spec.redis.external and spec.postgres.external)

@@ -12,6 +12,7 @@ from agentmemory_engine.redis import Credentials
 from agentmemory_engine.tls import Trust
 
 STORES = ("redis", "postgres")
+API_KEY = "embedding-api-key"
 
 
 class _Absent(StoreUnavailable):
@@ -19,7 +20,8 @@ class _Absent(StoreUnavailable):
 
 
 class CredentialFiles:
-    """`<store>-username` and `<store>-password` in one directory, and `<store>-ca.crt` where an authority is given."""
+    """`<store>-username` and `<store>-password` in one directory, `<store>-ca.crt` where an authority is given, and
+    `embedding-api-key` where a provider of embeddings wants one."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -51,6 +53,13 @@ class CredentialFiles:
                 return None
 
         return read
+
+    def api_key(self) -> str | None:
+        """The key in `embedding-api-key`; None without the file. Raises StoreUnavailable where it cannot be read."""
+        try:
+            return self._read("embedding", "api-key")
+        except _Absent:
+            return None
 
     def _read(self, store: str, part: str) -> str:
         path = self.directory / f"{store}-{part}"

@@ -17,6 +17,20 @@ AgentId = Annotated[str, Meta(description="1 to 128 of A-Z a-z 0-9 . _ : @ + ~ =
 PositionText = Annotated[str, Meta(description="opaque; ordered within an agent", examples=["3.7-1042"])]
 
 
+class SelectedValue(Struct, kw_only=True):
+    """A value as it stands in the document, and its normalized path (RFC 9535)."""
+
+    path: Annotated[str, Meta(examples=["$['tasks'][0]"])]
+    value: Raw
+
+
+class Selection(Struct, kw_only=True):
+    """What a path leads to in the document of this version, in the order of RFC 9535; nowhere is no match."""
+
+    version: PositionText
+    matches: list[SelectedValue]
+
+
 class RecordedEvent(Struct, kw_only=True, omit_defaults=True):
     """One thing that happened; members without a value are left out."""
 
@@ -31,6 +45,12 @@ class RecordedEvent(Struct, kw_only=True, omit_defaults=True):
     session: str | None = None
     at: datetime
     accepted_at: datetime
+
+
+class AgentEvent(RecordedEvent, kw_only=True):
+    """One thing that one of several agents did."""
+
+    agent: AgentId
 
 
 class RecalledEvent(RecordedEvent, kw_only=True, tag_field="kind", tag="event"):
@@ -72,6 +92,14 @@ class TimelinePage(Struct, kw_only=True):
     """`cursor` continues it; null at the end. `degraded` names what could not be asked."""
 
     events: list[RecordedEvent]
+    cursor: str | None
+    degraded: list[str]
+
+
+class AgentsTimelinePage(Struct, kw_only=True):
+    """`cursor` continues it; null at the end. `degraded` names what could not be asked."""
+
+    events: list[AgentEvent]
     cursor: str | None
     degraded: list[str]
 
@@ -278,6 +306,11 @@ class Problem(Struct, kw_only=True):
 def recorded(event: StoredEvent) -> RecordedEvent:
     """An event as it is answered."""
     return RecordedEvent(**event_members(event))
+
+
+def recorded_of(agent: str, event: StoredEvent) -> AgentEvent:
+    """An event of one of several agents as it is answered."""
+    return AgentEvent(**event_members(event), agent=agent)
 
 
 def recalled(hit: Hit) -> RecalledEvent:

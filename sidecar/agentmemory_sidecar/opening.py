@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from agentmemory_engine.embedding import Embedder, EmbeddingMisconfigured, open_embedder
+from collections.abc import Callable
+
+from agentmemory_engine.embedding import Embedder, EmbeddingMisconfigured, EmbeddingUnavailable, open_embedder
+from agentmemory_engine.errors import StoreUnavailable
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.observer import Observer
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.redis import Redis
 from agentmemory_sidecar.config import Config
+from agentmemory_sidecar.credentials import API_KEY, CredentialFiles
 from agentmemory_sidecar.errors import ConfigError
 
 
@@ -28,6 +32,29 @@ def make_memory(
 def _embedder(config: Config) -> Embedder:
     spec = config.embedding
     try:
-        return open_embedder(spec.provider, dimensions=spec.dimensions)
+        return open_embedder(
+            spec.provider,
+            dimensions=spec.dimensions,
+            model=spec.model,
+            base_url=spec.base_url,
+            key=_key_of(config.credentials, needed=spec.secret_ref is not None),
+        )
     except EmbeddingMisconfigured as error:
         raise ConfigError(f"spec.embedding: {error}") from None
+
+
+def _key_of(files: CredentialFiles, *, needed: bool) -> Callable[[], str | None]:
+    """Reads the key of the provider of embeddings each time it is called, so that a new one needs no restart."""
+
+    def read() -> str | None:
+        try:
+            key = files.api_key()
+        except StoreUnavailable as error:
+            raise EmbeddingUnavailable(str(error)) from None
+        if key is None and needed:
+            raise EmbeddingUnavailable(
+                f"there is no API key in {files.directory / API_KEY}; put it into the Secret of embedding.secretRef"
+            )
+        return key
+
+    return read

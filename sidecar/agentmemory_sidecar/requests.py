@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TypeVar, get_origin
 
 import msgspec
 from aiohttp import hdrs, web
@@ -21,6 +21,7 @@ from agentmemory_sidecar.errors import AgentNotAllowed, ClientGone, WholeAgentNo
 S = TypeVar("S", bound=msgspec.Struct)
 IDEMPOTENCY_KEY = "Idempotency-Key"
 ALLOW_WHOLE = "AGENTMEMORY_ALLOW_EXPORT_AND_ERASURE"
+_WILD = re.compile(r"[*?\[\]]")
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _ENTITY_TAG = re.compile(r'(?:W/)?"([^"]*)"')
 
@@ -35,6 +36,8 @@ class AllowedAgents:
         self._whole = whole or bool(patterns)
         joined = "|".join(fnmatch.translate(pattern) for pattern in patterns)
         self._pattern = re.compile(joined) if patterns else None
+        self.named = sorted(set(patterns)) if not _WILD.search("".join(patterns)) else []
+        """All of them, where they are named one by one; else none."""
 
     def allows(self, agent: str) -> bool:
         """Whether this agent may be named."""
@@ -89,7 +92,7 @@ async def body_of(request: web.Request) -> bytes:
 def params_of(request: web.Request, kind: type[S]) -> S:
     """The query parameters as the struct `kind`; a list is a parameter that may be repeated. Raises InvalidInput."""
     given: dict[str, str | list[str]] = {}
-    lists = {field.encode_name for field in msgspec.structs.fields(kind) if field.type == list[str]}
+    lists = {field.encode_name for field in msgspec.structs.fields(kind) if get_origin(field.type) is list}
     for name, value in request.query.items():
         if "\x00" in value:
             raise UnstorableText(f"The query parameter {name!r} holds a NUL character; remove it.")

@@ -53,6 +53,10 @@ class ConsolidationSpec(_Part, frozen=True):
 class EmbeddingSpec(_Part, frozen=True):
     provider: Literal["Local", "OpenAI", "None"] = "Local"
     dimensions: Annotated[int, Meta(ge=1, le=4000)] = 384
+    model: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    base_url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
+    secret_ref: dict[str, str] | None = None
+    """Given: a key is needed, and is in a mounted file."""
 
 
 class IndexSpec(_Part, frozen=True):
@@ -181,6 +185,7 @@ def _check(resource: AgentMemory) -> None:
         raise ValueError("spec.retention.events: events are kept from 1s to 36500d; leave it out to keep them for good")
     _check_one_of("spec.redis", managed=spec.redis.managed, external=spec.redis.external)
     _check_one_of("spec.postgres", managed=spec.postgres.managed, external=spec.postgres.external)
+    _check_embedding(spec.embedding)
     _check_served(spec)
 
 
@@ -190,11 +195,18 @@ def _check_one_of(field: str, **members: Any) -> None:
         raise ValueError(f"{field}: {' and '.join(given)} exclude each other")
 
 
+def _check_embedding(embedding: EmbeddingSpec) -> None:
+    given = {"model": embedding.model, "baseUrl": embedding.base_url, "secretRef": embedding.secret_ref}
+    if embedding.provider == "OpenAI":
+        if embedding.model is None:
+            raise ValueError("spec.embedding.model: the provider OpenAI needs one, such as text-embedding-3-small")
+    elif wrong := [name for name, value in given.items() if value is not None]:
+        raise ValueError(f"spec.embedding.{wrong[0]}: it is for the provider OpenAI only; remove it")
+
+
 def _check_served(spec: Spec) -> None:
     """Refuse what the resource can say and this version does not do yet."""
     if spec.mode != "Hybrid":
         raise ValueError(f"spec.mode: this version serves Hybrid only, not {spec.mode}")
-    if spec.embedding.provider == "OpenAI":
-        raise ValueError("spec.embedding.provider: this version serves Local and None, not OpenAI")
     if spec.recall.index.kind != "Exact":
         raise ValueError(f"spec.recall.index.kind: this version serves Exact only, not {spec.recall.index.kind}")

@@ -14,7 +14,7 @@ import pytest
 
 from agentmemory.local.stores import LocalStores
 from agentmemory_engine import tombstones
-from agentmemory_engine.answers import Erased, Fact, Receipt
+from agentmemory_engine.answers import Erased, Fact, Receipt, StoredEvent
 from agentmemory_engine.embedding import Vector
 from agentmemory_engine.errors import (
     KeyReused,
@@ -89,7 +89,21 @@ async def contents(memory: Memory, agent: str = "a") -> list[str | None]:
     forwards = (await memory.timeline(agent, TimelineQuery(limit=2))).events
     backwards = (await memory.timeline(agent, TimelineQuery(order="desc", limit=1000))).events[::-1]
     assert forwards == backwards[:2]
+    await check_merged(memory, agent, backwards)
     return [event.content for event in backwards]
+
+
+async def check_merged(memory: Memory, agent: str, events: list[StoredEvent]) -> None:
+    """A timeline of several agents shows just these of this one."""
+    for query in (TimelineQuery(limit=2), TimelineQuery(order="desc", limit=1000)):
+        found, cursor = [], None
+        while True:
+            page = await memory.timelines([agent, "other"], replace(query, cursor=cursor))
+            found += [one.event for one in page.events if one.agent == agent]
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert (found if query.order == "asc" else found[::-1]) == events
 
 
 async def check_gone(memory: Memory, agent: str = "a", *, snapshot: Position | None = None) -> None:

@@ -169,6 +169,30 @@ async def test_a_change_that_cannot_be_leaves_what_runs_alone(operated: Operated
     )
 
 
+async def test_a_missing_key_of_the_provider_of_embeddings_is_said_until_it_is_there(operated: Operated) -> None:
+    embedding = {"provider": "OpenAI", "model": "small", "dimensions": 512, "secretRef": {"name": "openai"}}
+    operated.edit(embedding=embedding)
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "openai", "namespace": NAMESPACE}, "data": {}}
+    for put, reason in ((None, "SecretMissing"), ({}, "SecretIncomplete"), ({"api-key": "Cg=="}, "SecretIncomplete")):
+        if put is not None:
+            operated.put(secret | {"data": put})
+        await operated.settle()
+        assert operated.conditions[conditions.CREDENTIALS] == ("False", reason)
+        assert operated.conditions[conditions.READY] == ("False", reason)
+        assert "api-key" in operated.message(conditions.CREDENTIALS)
+    operated.put(secret | {"data": {"api-key": "c2stc2VjcmV0"}})
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+    assert operated.body["status"]["applied"]["model"] == "small"
+    del operated.kube.objects[SECRET.name, NAMESPACE, "openai"]
+    shown = str(operated.kube.objects)
+    assert "sk-secret" not in shown and "c2stc2VjcmV0" not in shown
+    operated.put(secret | {"data": {"api-key": "c2stc2VjcmV0"}})
+    operated.edit(embedding=embedding | {"model": "large"})
+    await operated.settle()
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "ModelChanged")
+
+
 async def test_a_foreign_object_with_our_name_is_left_alone(operated: Operated) -> None:
     name = f"{operated.key[1]}-sidecar"
     foreign = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE},

@@ -108,6 +108,35 @@ async def test_a_kept_snapshot_is_read_by_its_version(sidecar: Running) -> None:
     assert (wrong.status, wrong.code) == (422, "invalid-position")
 
 
+async def test_parts_of_a_document_come_as_they_were_sent(sidecar: Running) -> None:
+    sent = b'{"b": [1.0, 1e400, {"z": 1, "a": 12345678901234567890.123}], "a": "\xc3\xa9"}'
+    first = (await sidecar.send("PUT", DOCUMENT, raw=sent)).json()["version"]
+    got = await sidecar.send("GET", f"{DOCUMENT}?path=$.b[*]")
+    assert (got.status, got.headers["ETag"], got.headers["Content-Type"]) == (200, quoted(first), "application/json")
+    values = b"1.0", b"1e400", b'{"z": 1, "a": 12345678901234567890.123}'
+    matches = b",".join(b'{"path":"$[\'b\'][%d]","value":%s}' % one for one in enumerate(values))
+    assert got.body == b'{"version":"%s","matches":[%s]}' % (first.encode(), matches)
+    assert (await sidecar.send("GET", f"{DOCUMENT}?path=$.c")).json() == {"version": first, "matches": []}
+    known = await sidecar.send("GET", f"{DOCUMENT}?path=$.b", headers={"If-None-Match": quoted(first)})
+    assert (known.status, known.body, known.headers["ETag"]) == (304, b"", quoted(first))
+    await sidecar.wait("a", first)
+    await sidecar.send("PUT", DOCUMENT, {"a": 2})
+    assert (await sidecar.send("GET", f"{DOCUMENT}?path=$.a")).json()["matches"] == [{"path": "$['a']", "value": 2}]
+    kept = await sidecar.send("GET", f"{DOCUMENT}?path=$.a&version={first}")
+    assert kept.json() == {"version": first, "matches": [{"path": "$['a']", "value": "é"}]}
+
+
+async def test_a_path_that_cannot_be_followed_is_refused(sidecar: Running) -> None:
+    wrong = await sidecar.send("GET", f"{DOCUMENT}?path=$.")
+    assert (wrong.status, wrong.code) == (422, "invalid-request")
+    missing = await sidecar.send("GET", f"{DOCUMENT}?path=$.a")
+    assert (missing.status, missing.code) == (404, "no-working-memory")
+    await sidecar.send("PUT", DOCUMENT, raw=b'{"a":' * 199 + b"{}" + b"}" * 199)
+    bomb = await sidecar.send("GET", f"{DOCUMENT}?path=$..*..*..*..*")
+    assert (bomb.status, bomb.code) == (422, "invalid-request")
+    assert "path" in bomb.json()["detail"]
+
+
 async def test_an_expired_document_says_where_its_snapshot_is(config: Config) -> None:
     short = replace(config, settings=replace(config.settings, ttl=0.2))
     path = "/v1/agents/a+b=c/working-memory"

@@ -105,6 +105,17 @@ def test_hydrate_prints_the_text(stub: StubSidecar, tool: Tool) -> None:
     assert stub.seen[0].json() == {"query": "go on", "budget": {"tokens": 100}, "restore": True}
 
 
+def test_a_document_is_printed_whole_or_in_parts(stub: StubSidecar, tool: Tool) -> None:
+    whole = reply({"a": [1, {"b": 2}]}, ETag='"3.1-7"')
+    part = reply({"version": "3.1-7", "matches": [{"path": "$['a'][1]", "value": {"b": 2}}]})
+    stub.will(whole, part, part)
+    assert tool("document", "--agent", "a").stdout == '{"a":[1,{"b":2}]}\n'
+    path = ("document", "--agent", "a", "--path", "$.a[?@.b]", "--version", "3.1-7")
+    assert tool(*path).stdout == "$['a'][1]  {\"b\":2}\n"
+    assert json.loads(tool(*path, "--json").stdout)["version"] == "3.1-7"
+    assert stub.seen[1].query == (("path", "$.a[?@.b]"), ("version", "3.1-7"))
+
+
 def test_a_timeline_is_cut_at_its_limit(stub: StubSidecar, tool: Tool) -> None:
     stub.will(reply({"events": [EVENT] * 2, "cursor": "c1"}), reply({"events": [EVENT], "cursor": "c2"}))
     result = tool("timeline", "--agent", "a", "-n", "3", "--order", "desc", "--json")
@@ -113,6 +124,18 @@ def test_a_timeline_is_cut_at_its_limit(stub: StubSidecar, tool: Tool) -> None:
         {"order": "desc", "limit": "3"},
         {"order": "desc", "limit": "1", "cursor": "c1"},
     ]
+
+
+def test_several_timelines_name_whose_event_it_is(stub: StubSidecar, tool: Tool) -> None:
+    stub.will(reply({"events": [EVENT | {"agent": "research-1"}], "cursor": None}))
+    shown = tool("timelines", "research-1", "writer-2", "--metadata", '{"task": "q2"}', "-n", "7")
+    assert "research-1" in shown.stdout and "[red]hot[/red]" in shown.stdout
+    assert stub.seen[0].path == "/v1/events"
+    assert set(stub.seen[0].query) >= {
+        ("agents", "research-1"), ("agents", "writer-2"), ("metadata", '{"task":"q2"}'), ("limit", "7")
+    }  # fmt: skip
+    tool("timeline", "--agent", "a", "--metadata", '{"task": "q2"}')
+    assert ("metadata", '{"task":"q2"}') in stub.seen[1].query
 
 
 def test_status_says_when_it_is_not_ready(stub: StubSidecar, tool: Tool) -> None:

@@ -229,6 +229,16 @@ async def test_the_document_comes_with_its_version(stub: StubSidecar, memory: Ag
     assert stub.seen[1].query == (("version", "3.1-2"),)
 
 
+async def test_parts_of_the_document_are_read_by_a_path(stub: StubSidecar, memory: AgentMemory) -> None:
+    stub.will(reply({"version": "3.1-7", "matches": [{"path": "$['a'][0]", "value": 1}, {"path": "$['b']"}]}))
+    found = await memory.agent("a").select("$..*", version="3.1-7")
+    assert (found.version, [(match.path, match.value) for match in found.matches]) == (
+        "3.1-7",
+        [("$['a'][0]", 1), ("$['b']", None)],
+    )
+    assert stub.seen[0].query == (("path", "$..*"), ("version", "3.1-7"))
+
+
 async def test_a_patch_says_which_kind_it_is(stub: StubSidecar, memory: AgentMemory) -> None:
     stub.will(reply(RECEIPT))
     await memory.agent("a").patch({"a": None})
@@ -256,6 +266,21 @@ async def test_a_timeline_is_read_across_its_pages(stub: StubSidecar, memory: Ag
     shared = {("type", "message"), ("type", "decision"), ("since", "2026-01-01T00:00:00+00:00"), ("limit", "2")}
     assert [set(seen.query) >= shared for seen in stub.seen] == [True] * 3
     assert [dict(seen.query).get("cursor") for seen in stub.seen] == [None, "c1", "c2"]
+
+
+async def test_several_timelines_are_read_across_their_pages(stub: StubSidecar, memory: AgentMemory) -> None:
+    stub.will(
+        reply({"events": [event(1) | {"agent": "a"}], "cursor": "c1", "degraded": []}),
+        reply({"events": [event(2) | {"agent": "b"}], "cursor": None, "degraded": []}),
+    )
+    found = [(one.agent, one.id) async for one in memory.timeline(["a", "b"], metadata={"t": "é"}, page_size=1)]
+    assert found == [("a", "e1"), ("b", "e2")]
+    asked = [("metadata", '{"t":"é"}'), ("order", "asc"), ("limit", "1"), ("agents", "a"), ("agents", "b")]
+    assert [sorted(seen.query) for seen in stub.seen] == [sorted(asked), sorted([*asked, ("cursor", "c1")])]
+    assert {seen.path for seen in stub.seen} == {"/v1/events"}
+    stub.will(reply({"events": [], "cursor": None, "degraded": ["unflushed"]}))
+    with pytest.raises(agentmemory.DegradedAnswer):
+        _ = [one async for one in memory.timeline()]
 
 
 async def test_a_timeline_that_is_not_whole_is_an_error_unless_wanted(stub: StubSidecar, memory: AgentMemory) -> None:

@@ -35,10 +35,32 @@ def test_local_has_its_own_dimensions_only(dimensions: int) -> None:
         open_embedder("Local", dimensions=dimensions)
 
 
-@pytest.mark.parametrize("provider", ["OpenAI", "local", ""])
+@pytest.mark.parametrize("provider", ["openai", "local", ""])
 def test_an_unknown_provider_is_refused(provider: str) -> None:
-    with pytest.raises(EmbeddingMisconfigured, match="this version has Local and None"):
+    with pytest.raises(EmbeddingMisconfigured, match="there are Local, OpenAI and None"):
         open_embedder(provider, dimensions=384)
+
+
+def test_openai_names_its_model_and_dimensions() -> None:
+    embedder = open_embedder("OpenAI", model="text-embedding-3-small", dimensions=512)
+    assert (embedder.enabled, embedder.dimensions) == (True, 512)
+    assert embedder.model == "openai/text-embedding-3-small/512"
+
+
+def test_openai_needs_a_model() -> None:
+    with pytest.raises(EmbeddingMisconfigured, match=r"`embedding\.model` is missing"):
+        open_embedder("OpenAI", dimensions=512)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "api.openai.com", "ftp://host", "https://", "https://key@host", "http://host?a=1", "http://host:x"]
+)
+def test_openai_needs_an_address(address: str) -> None:
+    if not address:
+        open_embedder("OpenAI", model="m", dimensions=8, base_url=address)
+        return
+    with pytest.raises(EmbeddingMisconfigured, match="baseUrl"):
+        open_embedder("OpenAI", model="m", dimensions=8, base_url=address)
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,3 +234,12 @@ def test_a_wrong_sidecar_label_is_put_right() -> None:
     one = patched(pod("research", labels={"agentmemory.io/sidecar": "other"}), memories=memories)
     assert one["metadata"]["labels"]["agentmemory.io/sidecar"] == "research"
     assert sidecar_of(one)
+
+
+def test_the_key_of_the_provider_of_embeddings_is_mounted_beside_the_logins() -> None:
+    embedding = {"provider": "OpenAI", "model": "small", "secretRef": {"name": "openai"}}
+    volumes = patched(pod(), memories=known(memory(embedding=embedding)))["spec"]["volumes"]
+    (projected,) = [one["projected"] for one in volumes if one["name"] == "agentmemory"]
+    assert projected["sources"][-1] == {
+        "secret": {"name": "openai", "items": [{"key": "api-key", "path": "embedding-api-key"}], "optional": True}
+    }

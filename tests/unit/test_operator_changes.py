@@ -53,14 +53,26 @@ def test_what_cannot_change(spec: dict[str, Any], reason: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ({"mode": "Redis", "postgres": {}}, "ModeNotServed"), ({"embedding": {"provider": "OpenAI"}},
-        "ProviderNotServed"), ({"recall": {"index": {"kind": "HNSW"}}}, "IndexNotServed"),
+        ({"mode": "Redis", "postgres": {}}, "ModeNotServed"),
+        ({"recall": {"index": {"kind": "HNSW"}}}, "IndexNotServed"),
     ],
 )  # fmt: skip
 def test_what_this_version_does_not_serve(spec: dict[str, Any], reason: str) -> None:
     fault = find_unserved(memory(**spec).spec)
     assert fault is not None and fault.reason == reason
     assert find_unserved(memory().spec) is None
+
+
+def test_the_model_cannot_change_and_its_place_can() -> None:
+    openai = {"provider": "OpenAI", "model": "small", "dimensions": 512}
+    applied = {"applied": facts_of(memory(embedding=openai))}
+    assert applied["applied"]["model"] == "small" and "model" not in facts_of(memory())
+    moved = openai | {"baseUrl": "http://vllm:8000/v1", "secretRef": {"name": "other"}}
+    assert refusals(memory(applied, embedding=moved)) == []
+    assert [fault.reason for fault in refusals(memory(applied, embedding=openai | {"model": "large"}))] == [
+        "ModelChanged"
+    ]
+    assert find_unserved(memory(embedding=openai).spec) is None
 
 
 def test_what_can_change() -> None:

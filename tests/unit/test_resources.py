@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agentmemory_operator import names
 from agentmemory_operator.resources import common, issuer, pods, sidecar
 from agentmemory_operator.resources.common import Manifest
+from agentmemory_operator.spec import KeyRef
 from support import resources as made
 from support.resources import everything, memory
 from support.restricted import leaves, violations
@@ -192,6 +193,12 @@ def test_a_sidecar_mounts_its_own_logins_and_no_more_of_the_secret() -> None:
     assert [item["key"] for item in logins["secret"]["items"]] == [
         "redis-username", "redis-password", "postgres-username", "postgres-password",
     ]  # fmt: skip
+    with_key, _ = sidecar.volumes("research", KeyRef(name="openai", key="token"))
+    assert with_key["projected"]["sources"] == [
+        config,
+        logins,
+        {"secret": {"name": "openai", "items": [{"key": "token", "path": "embedding-api-key"}], "optional": True}},
+    ]
     mounted = {mount["name"] for mount in sidecar.mounts()}
     assert mounted == {projected["name"], scratch["name"]}
     container = {"name": "agentmemory", "securityContext": sidecar.security_context()}

@@ -81,7 +81,19 @@ def specs() -> st.SearchStrategy[dict[str, Any]]:
             "consolidation": st.fixed_dictionaries(
                 {"maxDelay": st.sampled_from(["10ms", "5s"]), "batchSize": st.integers(1, 10_000), "alerts": ratios}
             ),
-            "embedding": st.sampled_from([{"provider": "None"}, {"provider": "Local", "dimensions": 384}]),
+            "embedding": st.sampled_from(
+                [
+                    {"provider": "None"},
+                    {"provider": "Local", "dimensions": 384},
+                    {"provider": "OpenAI", "model": "small", "dimensions": 512},
+                    {
+                        "provider": "OpenAI",
+                        "model": "a/b",
+                        "baseUrl": "http://vllm:8000/v1",
+                        "secretRef": {"name": "keys", "key": "token"},
+                    },
+                ]
+            ),
             "recall": st.just({"index": {"kind": "Exact", "m": 4, "efConstruction": 9}}),
             "retention": st.sampled_from([{}, {"events": "90d"}]),
             "sidecar": st.fixed_dictionaries(

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentmemory_engine.embedding import EmbeddingUnavailable
 from agentmemory_engine.errors import StoreUnavailable
 from agentmemory_sidecar.config import Config, load_config
 from agentmemory_sidecar.credentials import CredentialFiles
 from agentmemory_sidecar.errors import ConfigError
+from agentmemory_sidecar.opening import _embedder, _key_of
 from agentmemory_sidecar.quantities import parse_duration, parse_size
 
 WHOLE = """
@@ -135,7 +137,10 @@ def test_export_and_erasure_are_allowed_only_where_it_is_said(load: Load) -> Non
         ("{retention: {events: 36501d}}", "spec.retention.events"),
         ("{embedding: {dimensions: 0}}", "spec.embedding.dimensions"),
         ("{embedding: {provider: Cohere}}", "spec.embedding.provider"),
-        ("{embedding: {provider: OpenAI}}", "spec.embedding.provider: this version"),
+        ("{embedding: {provider: OpenAI}}", "spec.embedding.model: the provider OpenAI needs one"),
+        ("{embedding: {provider: OpenAI, model: ''}}", "spec.embedding.model"),
+        ("{embedding: {model: small}}", "spec.embedding.model: it is for the provider OpenAI only"),
+        ("{embedding: {provider: None, baseUrl: 'http://a'}}", "spec.embedding.baseUrl: it is for the provider"),
         ("{mode: Redis}", "spec.mode: this version serves Hybrid only"),
         ("{mode: Postgres}", "spec.mode: this version serves Hybrid only"),
         ("{mode: hybrid}", "spec.mode"),
@@ -271,3 +276,27 @@ def test_anything_else_is_a_value_error(value: object) -> None:
             assert parse(value) >= 0
         except ValueError as error:
             assert len(str(error)) < 200
+
+
+OPENAI = "{embedding: {provider: OpenAI, model: small, dimensions: 8, baseUrl: 'http://127.0.0.1:1/v1'%s}}"
+
+
+async def test_the_provider_openai_is_made_as_it_is_configured(load: Load) -> None:
+    embedder = _embedder(load(with_spec(OPENAI % "")))
+    assert (embedder.enabled, embedder.model, embedder.dimensions) == (True, "openai/small/8", 8)
+    with pytest.raises(ConfigError, match=r"spec\.embedding: `embedding\.baseUrl`"):
+        _embedder(load(with_spec("{embedding: {provider: OpenAI, model: m, baseUrl: localhost}}")))
+
+
+def test_the_key_is_read_each_time_and_missed_where_it_is_needed(tmp_path: Path) -> None:
+    files = CredentialFiles(tmp_path)
+    assert _key_of(files, needed=False)() is None
+    needed = _key_of(files, needed=True)
+    with pytest.raises(EmbeddingUnavailable, match=r"no API key in .*embedding-api-key"):
+        needed()
+    for key in ("one", "two"):
+        (tmp_path / "embedding-api-key").write_text(f"{key}\n")
+        assert needed() == key
+    (tmp_path / "embedding-api-key").write_text("")
+    with pytest.raises(EmbeddingUnavailable, match="is empty"):
+        needed()

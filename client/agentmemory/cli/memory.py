@@ -1,8 +1,10 @@
-"""Commands on one agent's memory: turn, recall, hydrate, timeline."""
+"""Commands on one agent's memory: turn, recall, hydrate, document, timeline, timelines."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import typer
@@ -26,7 +28,13 @@ from agentmemory.cli.options import (
 from agentmemory.models import Event
 
 OBJECT = "'{\"step\": 3}'"
-LARGEST_PAGE = 1000
+LARGEST_PAGE = 500
+
+
+Role = Annotated[str | None, typer.Option(help="Only this role.")]
+Metadata = Annotated[
+    Any, typer.Option(parser=json_of(dict, OBJECT), metavar="JSON", help="Only events with these members.")
+]
 
 
 class Order(StrEnum):
@@ -110,9 +118,7 @@ def recall(
     session: Session = None,
     since: Since = None,
     until: Until = None,
-    metadata: Annotated[
-        Any, typer.Option(parser=json_of(dict, OBJECT), metavar="JSON", help="Only events with these members.")
-    ] = None,
+    metadata: Metadata = None,
     min_score: Annotated[float | None, typer.Option(help="Nothing below this score.")] = None,
     strategy: Annotated[
         Literal["hybrid", "semantic", "keyword"] | None, typer.Option(help="How to search.", show_default="hybrid")
@@ -190,13 +196,45 @@ def hydrate(
     run(wake())
 
 
+def document(
+    agent: AgentName,
+    path: Annotated[
+        str | None, typer.Option(metavar="JSONPATH", help="Only what this leads to, such as '$.tasks[0]'.")
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="The snapshot of this version.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """The working-memory document, or parts of it: a value a line behind its place.
+
+    Example:
+
+      agentmemory document --agent research-1 --path '$.current_task.step'
+    """
+
+    async def read() -> None:
+        async with connect(url) as memory:
+            if path is None:
+                show.machine((await memory.agent(agent).working_memory(version=version)).document)
+                return
+            found = await memory.agent(agent).select(path, version=version)
+        if as_json:
+            show.machine(found)
+            return
+        for match in found.matches:
+            typer.echo(f"{match.path}  {show.to_json(match.value)}")
+
+    run(read())
+
+
 def timeline(
     agent: AgentName,
     since: Since = None,
     until: Until = None,
     types: Types = None,
     session: Session = None,
-    role: Annotated[str | None, typer.Option(help="Only this role.")] = None,
+    role: Role = None,
+    metadata: Metadata = None,
     order: Annotated[Order, typer.Option(help="Oldest or newest first.")] = Order.asc,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many events.")] = 50,
     everything: Annotated[bool, typer.Option("--all", help="All of them, whatever --limit says.")] = False,
@@ -213,31 +251,62 @@ def timeline(
     """
 
     async def read() -> None:
-        left = None if everything else limit
-        cursor: str | None = None
         async with connect(url) as memory:
-            while left is None or left > 0:
-                page = await memory.agent(agent).timeline_page(
-                    since=since,
-                    until=until,
-                    types=types or (),
-                    session=session,
-                    role=role,
-                    order=order.value,
-                    limit=min(LARGEST_PAGE, left or LARGEST_PAGE),
-                    cursor=cursor,
-                )
-                _print_events(page.events, as_json)
-                show.warn_degraded(page.degraded)
-                left = None if left is None else left - len(page.events)
-                cursor = page.cursor
-                if cursor is None:
-                    return
+            await _read_pages(
+                memory.agent(agent).timeline_page, None if everything else limit, as_json, since=since, until=until,
+                types=types or (), session=session, role=role, metadata=metadata, order=order.value,
+            )  # fmt: skip
 
     run(read())
 
 
-def _print_events(found: list[Event], as_json: bool) -> None:
+def timelines(
+    agents: Annotated[
+        list[str] | None, typer.Argument(help="Whose.", show_default="all that the sidecar's pod may name")
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    types: Types = None,
+    session: Session = None,
+    role: Role = None,
+    metadata: Metadata = None,
+    order: Annotated[Order, typer.Option(help="Oldest or newest first.")] = Order.asc,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many events.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="All of them, whatever --limit says.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """What several agents did, by the time of acceptance. With --json: one event a line.
+
+    Example:
+
+      agentmemory timelines research-1 writer-2 --since 2026-01-13 --metadata '{"task": "q2"}'
+    """
+
+    async def read() -> None:
+        async with connect(url) as memory:
+            await _read_pages(
+                partial(memory.timeline_page, agents or ()), None if everything else limit, as_json, since=since,
+                until=until, types=types or (), session=session, role=role, metadata=metadata, order=order.value,
+            )  # fmt: skip
+
+    run(read())
+
+
+async def _read_pages(read: Callable[..., Awaitable[Any]], left: int | None, as_json: bool, **query: Any) -> None:
+    """Print page after page, until `left` events are printed (None: all)."""
+    cursor: str | None = None
+    while left is None or left > 0:
+        page = await read(limit=min(LARGEST_PAGE, left or LARGEST_PAGE), cursor=cursor, **query)
+        _print_events(page.events, as_json)
+        show.warn_degraded(page.degraded)
+        left = None if left is None else left - len(page.events)
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def _print_events(found: Sequence[Event], as_json: bool) -> None:
     if as_json:
         for event in found:
             show.machine(event)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentmemory.knowledge import FoundFacts
-from agentmemory.models import DeadLetter, Event, Fact, Recalled, Receipt, Status
+from agentmemory.models import AgentEvent, DeadLetter, Event, Fact, Recalled, Receipt, Status
 from agentmemory.sessions import Session
 
 LONGEST_PAYLOAD = 200  # characters
@@ -123,8 +123,9 @@ def dead_letters(console: Console, found: Sequence[DeadLetter]) -> None:
 def _line(event: Event) -> Text:
     said = event.content if event.content is not None else _short(event.payload)
     who = f"{event.type}/{event.role}" if event.role else event.type
+    whose = Text(f"{event.agent}  ", "yellow") if isinstance(event, AgentEvent) else ""
     return Text.assemble(
-        (_time(event.at), "green"), "  ", (event.session or "-", "blue"), "  ", (who, "magenta"), "  ", said
+        (_time(event.at), "green"), "  ", whose, (event.session or "-", "blue"), "  ", (who, "magenta"), "  ", said
     )
 
 

@@ -5,7 +5,7 @@ Nothing here imports numpy or a model: a vector is bytes, and a local model runs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from agentmemory_engine.embedding.errors import EmbeddingMisconfigured, EmbeddingUnavailable, Unembeddable
@@ -44,8 +44,19 @@ class Embedder(Protocol):
         """As `embed`, ahead of every text that waits there. Raises EmbeddingUnavailable, Unembeddable."""
 
 
-def open_embedder(provider: str, *, dimensions: int) -> Embedder:
-    """The embedder that `spec.embedding` asks for, not started yet. Raises EmbeddingMisconfigured."""
+def open_embedder(
+    provider: str,
+    *,
+    dimensions: int,
+    model: str | None = None,
+    base_url: str | None = None,
+    key: Callable[[], str | None] = lambda: None,
+) -> Embedder:
+    """The embedder that `spec.embedding` asks for, not started yet. Raises EmbeddingMisconfigured.
+
+    The last three are for the provider OpenAI: its model, its address, and what answers the API key of the moment, None
+    where it wants none.
+    """
     if provider == "None":
         from agentmemory_engine.embedding.none import NullEmbedder
 
@@ -54,4 +65,10 @@ def open_embedder(provider: str, *, dimensions: int) -> Embedder:
         from agentmemory_engine.embedding.local import LocalEmbedder
 
         return LocalEmbedder.configured(dimensions)
-    raise EmbeddingMisconfigured(f"`embedding.provider` is {provider!r}; this version has Local and None.")
+    if provider == "OpenAI":
+        from agentmemory_engine.embedding.openai import OpenAIEmbedder
+
+        if not model:
+            raise EmbeddingMisconfigured("`embedding.model` is missing: the provider OpenAI has more than one.")
+        return OpenAIEmbedder(model=model, dimensions=dimensions, base_url=base_url, key=key)
+    raise EmbeddingMisconfigured(f"`embedding.provider` is {provider!r}; there are Local, OpenAI and None.")

@@ -38,6 +38,11 @@ def split(text: str) -> list[str]:
     return chunks
 
 
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a model makes of the text, more often too many than too few."""
+    return sum(-(-len(piece[0]) // _characters_a_token(piece)) for piece in _PIECE.finditer(text))
+
+
 def _end(text: str, start: int) -> int:
     window = text[start : start + LONGEST]
     fits = _fitting(window)

@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 
 from agentmemory_engine.embedding.assets import DIMENSIONS, MODEL, find_assets
-from agentmemory_engine.embedding.errors import EmbeddingMisconfigured, EmbeddingUnavailable, Unembeddable
+from agentmemory_engine.embedding.errors import EmbeddingMisconfigured, EmbeddingUnavailable
 from agentmemory_engine.embedding.lanes import Lanes, Unit, fail, pack
 from agentmemory_engine.embedding.process import WorkerLost, WorkerProcess
 from agentmemory_engine.embedding.restarts import Restarts
+from agentmemory_engine.embedding.text import check_characters
 from agentmemory_engine.embedding.vector import Vector
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class LocalEmbedder:
         return vector
 
     async def _submit(self, texts: Sequence[str], *, query: bool) -> list[Vector]:
-        _check(texts)
+        check_characters(texts)
         self._begin()
         loop = asyncio.get_running_loop()
         units = [Unit(group, loop.create_future()) for group in pack(texts)]
@@ -149,11 +150,3 @@ class LocalEmbedder:
         logger.warning("%s; it is started again when it is needed", error)
         self._restarts.failed(time.monotonic())
         return EmbeddingUnavailable(str(error))
-
-
-def _check(texts: Sequence[str]) -> None:
-    for index, text in enumerate(texts):
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise Unembeddable("it holds a lone surrogate, which is no character", index=index) from None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+
+from agentmemory_engine.embedding.errors import Unembeddable
 
 
 def searchable_text(content: str | None, payload: bytes | None) -> str:
@@ -18,6 +21,15 @@ def searchable_text(content: str | None, payload: bytes | None) -> str:
     if payload is None:
         return ""
     return "\n".join(_texts(_parse(payload)))
+
+
+def check_characters(texts: Sequence[str]) -> None:
+    """Raises Unembeddable for a text that is not Unicode."""
+    for index, text in enumerate(texts):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise Unembeddable("it holds a lone surrogate, which is no character", index=index) from None
 
 
 def _parse(payload: bytes) -> Any:

@@ -50,7 +50,7 @@ def patch(pod: Pod, decision: Decision, image: Image) -> list[Operation]:
                 *_forget_error(pod),
                 _put(pod, "labels", SIDECAR_LABEL, decision.memory.name),
                 *_urls(pod, decision),
-                *_append(pod, "volumes", parts.volumes(decision.memory.name)),
+                *_append(pod, "volumes", _volumes(decision)),
                 *_append(pod, "initContainers", [sidecar_container(pod, decision, image)], first=True),
             ]
 
@@ -74,6 +74,10 @@ def sidecar_container(pod: Pod, decision: Inject, image: Image) -> dict[str, Any
         "volumeMounts": parts.mounts(),
     }
     return container | ({"imagePullPolicy": image.pull_policy} if image.pull_policy else {})
+
+
+def _volumes(decision: Inject) -> list[dict[str, Any]]:
+    return parts.volumes(decision.memory.name, decision.memory.spec.embedding.secret_ref)
 
 
 def _environment(pod: Pod, decision: Inject) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import yaml
 
 from agentmemory_operator import names
@@ -55,6 +56,7 @@ def _postgres(memory: AgentMemory, address: StoreAddress, *, ca: bool) -> dict[s
 def _behaviour(spec: Spec) -> dict[str, Any]:
     """What a sidecar acts by. The rest of the spec is the operator's own, and would only make files change."""
     working, consolidation, index = spec.working_memory, spec.consolidation, spec.recall.index
+    embedding = spec.embedding
     return {
         "mode": spec.mode,
         "shards": spec.shards,
@@ -71,7 +73,15 @@ def _behaviour(spec: Spec) -> dict[str, Any]:
                 "criticalRatio": consolidation.alerts.critical_ratio,
             },
         },
-        "embedding": {"provider": spec.embedding.provider, "dimensions": spec.embedding.dimensions},
+        "embedding": {
+            "provider": embedding.provider,
+            "dimensions": embedding.dimensions,
+            **given(
+                model=embedding.model,
+                baseUrl=embedding.base_url,
+                secretRef=msgspec.to_builtins(embedding.secret_ref),
+            ),
+        },
         "recall": {
             "distance": spec.recall.distance,
             "index": {"kind": index.kind, "m": index.m, "efConstruction": index.ef_construction},

@@ -8,19 +8,22 @@ from __future__ import annotations
 from typing import Any
 
 from agentmemory_operator import names
+from agentmemory_operator.spec import KeyRef
 
 FILES = "/etc/agentmemory"
 """Where the resolved AgentMemory, the certificates to trust and the logins are mounted."""
 VOLUME = "agentmemory"
 SCRATCH_VOLUME = "agentmemory-tmp"
 USER = 65532
+API_KEY = "embedding-api-key"
+"""The file with the key of the provider of embeddings."""
 LOGIN_KEYS = ("redis-username", "redis-password", "postgres-username", "postgres-password")
 """The keys of the Secret N-credentials that sidecars mount; its others are the operator's own."""
 
 
-def volumes(memory_name: str) -> list[dict[str, Any]]:
-    """The volumes of a pod with a sidecar of this AgentMemory."""
-    sources = [
+def volumes(memory_name: str, api_key: KeyRef | None = None) -> list[dict[str, Any]]:
+    """The volumes of a pod with a sidecar of this AgentMemory; `api_key` is for its provider of embeddings."""
+    sources: list[dict[str, Any]] = [
         {"configMap": {"name": names.child(memory_name, "sidecar")}},
         {
             "secret": {
@@ -29,6 +32,10 @@ def volumes(memory_name: str) -> list[dict[str, Any]]:
             }
         },
     ]
+    if api_key is not None:
+        # Optional: a key that is missing keeps no agent from starting, and is mounted when it comes.
+        items = [{"key": api_key.key, "path": API_KEY}]
+        sources.append({"secret": {"name": api_key.name, "items": items, "optional": True}})
     return [
         {"name": VOLUME, "projected": {"defaultMode": 0o444, "sources": sources}},
         {"name": SCRATCH_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}},

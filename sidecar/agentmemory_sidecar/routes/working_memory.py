@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import hdrs, web
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
-from agentmemory_engine.answers import Document as StoredDocument
 from agentmemory_engine.answers import Receipt
 from agentmemory_engine.errors import DocumentExpired, NoDocument, VersionConflict
 from agentmemory_engine.positions import START, Position
+from agentmemory_engine.selection import check_path
 from agentmemory_engine.turns import DocumentChange, Turn, decode
 from agentmemory_sidecar.errors import UnsupportedMediaType
-from agentmemory_sidecar.models import WriteReceipt
+from agentmemory_sidecar.models import SelectedValue, Selection, WriteReceipt
 from agentmemory_sidecar.operations import JSON, JSON_PATCH, MERGE_PATCH, Document, Operation
 from agentmemory_sidecar.requests import (
     IDEMPOTENCY_KEY,
@@ -32,28 +32,30 @@ PATH = "/v1/agents/{agent}/working-memory"
 
 
 class ReadParams(Struct, forbid_unknown_fields=True):
-    """`version` asks for a kept snapshot instead of the document as it is."""
+    """`version` asks for a kept snapshot instead of the document as it is, `path` for parts of either."""
 
     version: str | None = None
+    path: Annotated[str | None, Meta(description="a JSONPath (RFC 9535), such as `$.tasks[*].title`")] = None
 
 
 async def read(request: web.Request) -> web.Response:
-    """The bytes that were sent, or 304 where the reader has them."""
+    """The bytes that were sent, or the parts of them that a path leads to; 304 where the reader has the version."""
     agent, memory = agent_of(request), request.app[MEMORY]
-    version = params_of(request, ReadParams).version if request.query_string else None
-    if version is None:
+    params = params_of(request, ReadParams) if request.query_string else ReadParams()
+    if params.path is not None:
+        check_path(params.path)
+    if params.version is None:
         document = await memory.read_document(agent)
     else:
-        document = await memory.read_snapshot(agent, Position.parse(version))
-    return _respond(request, document)
-
-
-def _respond(request: web.Request, document: StoredDocument) -> web.Response:
+        document = await memory.read_snapshot(agent, Position.parse(params.version))
     version = str(document.version)
-    headers = {hdrs.ETAG: f'"{version}"', hdrs.CONTENT_TYPE: JSON}
+    tag = {str(hdrs.ETAG): f'"{version}"'}
     if is_known_version(request, version):
-        return web.Response(status=304, headers={hdrs.ETAG: headers[hdrs.ETAG]})
-    return web.Response(body=document.body, headers=headers)
+        return web.Response(status=304, headers=tag)
+    if params.path is None:
+        return web.Response(body=document.body, headers={**tag, hdrs.CONTENT_TYPE: JSON})
+    matches = [SelectedValue(path=path, value=value) for path, value in await memory.select(document, params.path)]
+    return answer(Selection(version=version, matches=matches), headers=tag)
 
 
 async def replace(request: web.Request) -> web.Response:
@@ -117,8 +119,9 @@ _WRITE: dict[str, Any] = {
 }
 OPERATIONS = (
     _operation(
-        "GET", read, "readWorkingMemory", "The document as it was sent, or a kept snapshot of it",
-        params=ReadParams, headers=(hdrs.IF_NONE_MATCH,), answers={200: (Document,), 304: ()}, problems=(404, 422, 503),
+        "GET", read, "readWorkingMemory", "The document as it was sent, a kept snapshot of it, or parts of either",
+        params=ReadParams, headers=(hdrs.IF_NONE_MATCH,), answers={200: (Document, Selection), 304: ()},
+        problems=(404, 422, 503),
     ),
     _operation(
         "PUT", replace, "replaceWorkingMemory", "Replace the document",
