@@ -261,7 +261,7 @@ async def test_an_error_leaves_no_index_that_is_half_of_it(
 ) -> None:
     async with make_memory(max_delay=600.0) as memory:
         await flush(memory, await record(memory, "walrus alone", "heron alone"))
-        await record(memory, "pelican alone")
+        receipt = await record(memory, "pelican alone")
 
         def fail(*_: object, **__: object) -> None:
             raise ZeroDivisionError
@@ -271,7 +271,8 @@ async def test_an_error_leaves_no_index_that_is_half_of_it(
                 patch.setattr(broken, fail)
                 with pytest.raises(ZeroDivisionError):
                     await found(memory, "walrus", strategy="keyword")
-            await assert_exhaustive(memory, "walrus pelican heron")
+        await flush(memory, receipt)
+        await assert_exhaustive(memory, "walrus pelican heron")
 
 
 async def test_dates_at_the_ends_of_time_keep_nobody_from_recall(make_memory: MakeMemory) -> None:
