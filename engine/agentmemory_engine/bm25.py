@@ -7,12 +7,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import log
 
 from agentmemory_engine.terms import terms_of
 
 K1 = 1.2
 """How soon a term that is repeated counts no more."""
+_LOOKED_AT = 256
+MOST_TERMS = 64
+"""Of a query; of more, the rarest count."""
 B = 0.75
 """How much a long text has to say a term more often."""
 
@@ -41,7 +45,9 @@ def score_texts(query: Terms, texts: Sequence[Terms]) -> list[float]:
     if not texts:
         return []
     average = sum(text.length for text in texts) / len(texts) or 1.0
-    weights = {term: weight(len(texts), sum(term in text.counts for text in texts)) for term in query.counts}
+    frequencies = {term: sum(term in text.counts for text in texts) for term in islice(query.counts, _LOOKED_AT)}
+    rarest = sorted(frequencies, key=lambda term: (frequencies[term], term))[:MOST_TERMS]
+    weights = {term: weight(len(texts), frequencies[term]) for term in rarest}
     most = sum(weights.values()) * (K1 + 1)
     if not most:
         return [0.0] * len(texts)

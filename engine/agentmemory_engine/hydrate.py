@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,6 +11,8 @@ from agentmemory_engine.answers import FactHit, Hit, StoredEvent
 T = TypeVar("T")
 _SHARE_OF_RECALL = 0.5
 _SHARE_OF_KNOWLEDGE = 0.25
+_HEADING = 4
+"""Tokens of the heading of a section, with what stands between two sections."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,38 +65,42 @@ def assemble(
     """Choose what fits into so many tokens.
 
     Working memory comes first, then the best facts in a quarter of what is left and the best recalled events in half
-    of it, then the newest messages, then more of what was recalled. An event that is recent is not recalled as well.
+    of it, then the newest messages, then more of what was recalled. No event is told twice.
     """
-    known = {event.id for event in recent}
-    recalled = [hit for hit in hits if hit.event.id not in known]
-    left = tokens
     whole = _section("Working memory", [document.decode()]) if document is not None else ""
-    fits = estimate_tokens(whole) <= left
+    left = tokens - _HEADING * sum(map(bool, (facts, hits, recent)))
+    fits = estimate_tokens(whole) + 1 <= left
     if document is not None and fits:
-        left -= estimate_tokens(whole)
-    share = int(left * _SHARE_OF_RECALL)
+        left -= estimate_tokens(whole) + 1
     learned = _take(facts, int(left * _SHARE_OF_KNOWLEDGE), describe_fact)
-    left -= sum(_cost(describe_fact(hit)) for hit in learned)
-    first = _take(recalled, share, lambda hit: describe_event(hit.event))
-    left -= sum(_cost(describe_event(hit.event)) for hit in first)
-    newest = _take(recent[::-1], left, describe_event)[::-1]
-    left -= sum(_cost(describe_event(event)) for event in newest)
-    more = _take(recalled[len(first) :], left, lambda hit: describe_event(hit.event))
-    chosen = [*first, *more]
+    share = int(left * _SHARE_OF_RECALL)
+    left -= _costs(map(describe_fact, learned))
+    # What is sure to be among the newest is not recalled as well; what has no room there may be.
+    sure = {event.id for event in _take(recent[::-1], left - share, describe_event)}
+    recalled = [hit for hit in hits if hit.event.id not in sure]
+    first = _take(recalled, share, _describe_hit)
+    left -= _costs(map(_describe_hit, first))
+    told = {hit.event.id for hit in first}
+    newest = _take([event for event in recent[::-1] if event.id not in told], left, describe_event)[::-1]
+    left -= _costs(map(describe_event, newest))
+    shown = told | {event.id for event in newest}
+    rest = [hit for hit in recalled if hit.event.id not in shown]
+    chosen = [*first, *_take(rest, left, _describe_hit)]
     text = "\n\n".join(
         part
         for part in (
             whole if fits else "",
             _section("Known", [describe_fact(hit) for hit in learned]),
-            _section("Recalled", [describe_event(hit.event) for hit in chosen]),
+            _section("Recalled", [_describe_hit(hit) for hit in chosen]),
             _section("Recent", [describe_event(event) for event in newest]),
         )
         if part
     )
+    shown |= {hit.event.id for hit in chosen}
     left_out = {
         "working_memory": int(document is not None and not fits),
-        "recent": len(recent) - len(newest),
-        "recalled": len(recalled) - len(chosen),
+        "recent": sum(event.id not in shown for event in recent),
+        "recalled": sum(hit.event.id not in shown for hit in hits),
         "knowledge": len(facts) - len(learned),
     }
     return Context(document if fits else None, newest, chosen, learned, text, estimate_tokens(text), left_out)
@@ -104,9 +110,17 @@ def _section(title: str, lines: Sequence[str]) -> str:
     return "\n".join([f"# {title}", *lines]) if lines else ""
 
 
+def _describe_hit(hit: Hit) -> str:
+    return describe_event(hit.event)
+
+
+def _costs(lines: Iterable[str]) -> int:
+    return sum(map(_cost, lines))
+
+
 def _cost(line: str) -> int:
-    """Tokens of a line, its line break and its part of a heading included."""
-    return estimate_tokens(line) + 2
+    """Tokens of a line, its line break included."""
+    return estimate_tokens(line) + 1
 
 
 def _take(items: Sequence[T], budget: int, text_of: Callable[[T], str]) -> list[T]:

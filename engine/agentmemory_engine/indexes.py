@@ -24,7 +24,7 @@ from agentmemory_engine.threads import in_thread
 if TYPE_CHECKING:
     from agentmemory_engine.postings import Indexed, Postings
 
-_PAGE = 4000
+_PAGE = 500
 _ALONE = 200
 """Events that are indexed at once in the event loop; more go to a thread."""
 _HELD = 48 << 20
@@ -55,30 +55,49 @@ class Indexes:
 
         `tail` has to be read before. Nobody else has the index meanwhile. Raises StoreUnavailable.
         """
-        held = self._find(agent)
-        async with held.lock:
+        async with self._alone(agent) as held:
             try:
                 await self._catch_up(agent, held)
+                self._make_room()
+                pending = await self._pending(held, tail)
+                held.postings.add(pending)
+                yield held.postings
+                held.postings.drop_last(pending)
             except BaseException:
-                # It may be in the middle of an event.
+                # It may be in the middle of an event, or hold what is pending for good.
                 self._forget(agent, held)
                 raise
-            self._make_room()
-            pending = [indexed_event(event) for event in tail if _place(event) > held.place]
-            held.postings.add(pending)
-            try:
-                yield held.postings
-            finally:
-                held.postings.drop_last(pending)
+
+    @asynccontextmanager
+    async def _alone(self, agent: str) -> AsyncIterator[_Held]:
+        """The agent's index, which nobody else has meanwhile; not one that was let go of while it was waited for."""
+        while True:
+            held = self._find(agent)
+            async with held.lock:
+                if self._held.get(agent) is held:
+                    yield held
+                    return
+
+    async def _pending(self, held: _Held, tail: Sequence[StoredEvent]) -> list[Indexed]:
+        """The tail without what Postgres has already: by its place, or, where it was sent again, by its id."""
+        fresh = {event.id: event for event in reversed(tail) if _place(event) > held.place}
+        if not fresh:
+            return []
+        places = held.postings.find(b"".join(identity.bytes for identity in fresh))
+        known = {identity for identity, place in zip(fresh, places, strict=True) if place >= 0}
+        events = [event for identity, event in reversed(fresh.items()) if identity not in known]
+        if len(events) > _ALONE:
+            return await in_thread(lambda: [indexed_event(event) for event in events])
+        return [indexed_event(event) for event in events]
 
     @asynccontextmanager
     async def of_tail(self, tail: Sequence[StoredEvent]) -> AsyncIterator[Postings]:
         """An index of these events alone, whatever Postgres holds."""
         from agentmemory_engine.postings import Postings
 
-        postings = Postings()
-        postings.add(map(indexed_event, tail))
-        yield postings
+        alone = _Held(Postings())
+        alone.postings.add(await self._pending(alone, tail))
+        yield alone.postings
 
     def forget(self, agent: str) -> None:
         """Build this agent's index anew when it is asked for next."""

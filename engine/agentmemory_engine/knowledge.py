@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID, uuid4
+
+from msgspec import Meta
 
 from agentmemory_engine.answers import Fact, FactPage, FoundFacts
 from agentmemory_engine.cursors import format_place, parse_place
@@ -15,7 +18,7 @@ from agentmemory_engine.declared import lock_declared
 from agentmemory_engine.errors import FactEnded, InvalidInput, KeyReused, NoFact
 from agentmemory_engine.fact_search import FactQuery, FactSearch
 from agentmemory_engine.facts import Belief, FactChange, FactFilter, NewFact, fact_of, fingerprint
-from agentmemory_engine.keys import check_agent, digest_key, fact_id
+from agentmemory_engine.keys import check_agent, digest_key, fact_id, shard_of
 from agentmemory_engine.postgres import POISON, Postgres, Session
 from agentmemory_engine.progress import Progress
 from agentmemory_engine.settings import Settings
@@ -36,12 +39,15 @@ class KnowledgeQuery:
     cursor: str | None = None
 
 
+_LANES = 64
+
+
 class Place(NamedTuple):
     """Where a page ended, and the time whose beliefs are listed (None: all times)."""
 
-    believed_from: datetime
+    believed_from: Annotated[datetime, Meta(tz=True)]
     id: UUID
-    at: datetime | None
+    at: Annotated[datetime, Meta(tz=True)] | None
 
 
 class Knowledge:
@@ -59,11 +65,14 @@ class Knowledge:
         self._settings = settings
         self._progress = progress
         self._embed = embed
+        self._turns = [asyncio.Lock() for _ in range(_LANES)]
+        """Writers of one agent wait here for one another, and not each with a connection."""
 
     async def put(self, agent: str, new: NewFact, *, key: str | None = None) -> tuple[Fact, bool]:
         """The fact, and whether it is a new version. What its key says already, word for word, changes nothing.
 
-        `key` makes a repetition harmless: it answers the version that the first request made. Raises KeyReused.
+        `key` makes a repetition harmless: it answers the version that the first request made. Where that made none,
+        since it said what was believed, or where it is erased, a repetition is a request of its own. Raises KeyReused.
         """
         belief, identity, body = Belief.of(new), _identity(agent, key), fingerprint(new)
         async with self._alone(agent) as session:
@@ -180,7 +189,7 @@ class Knowledge:
     async def _alone(self, agent: str) -> AsyncIterator[Session]:
         """A transaction that no other writer of this agent's knowledge shares."""
         try:
-            async with self._postgres.transaction() as session:
+            async with self._turns[shard_of(agent, _LANES)], self._postgres.transaction() as session:
                 await lock_declared(session, self._postgres, agent)
                 yield session
         except POISON as error:

@@ -310,14 +310,16 @@ class Memory:
         except Unavailable:
             degraded.append("recent")
             return Page([], None)
-        degraded += page.degraded
+        degraded += [part for part in page.degraded if part not in degraded]
         return page
 
     async def _recalled_or_nothing(self, agent: str, query: HydrateQuery, degraded: list[str]) -> Recalled:
         if query.query is None:
             return Recalled([])
         try:
-            return await self._recall.search(agent, RecallQuery(query=query.query, k=query.k))
+            found = await self._recall.search(agent, RecallQuery(query=query.query, k=query.k))
+            degraded += [part for part in found.degraded if part not in degraded]
+            return found
         except Unavailable:
             degraded.append("recalled")
             return Recalled([])
@@ -326,7 +328,9 @@ class Memory:
         if query.query is None or not query.facts:
             return []
         try:
-            return (await self.knowledge.search(agent, FactQuery(query=query.query, k=query.facts))).hits
+            found = await self.knowledge.search(agent, FactQuery(query=query.query, k=query.facts))
+            degraded += [part for part in found.degraded if part not in degraded]
+            return found.hits
         except Unavailable:
             degraded.append("knowledge")
             return []

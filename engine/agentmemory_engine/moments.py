@@ -11,6 +11,7 @@ from calendar import monthrange
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from itertools import islice
 
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
            "december")  # fmt: skip
@@ -27,7 +28,17 @@ _PARTS = {
 }  # fmt: skip
 """Hours from midnight; a night ends in the morning after."""
 _PART = re.compile(r"\b(" + "|".join(_PARTS) + r")\b")
+_LONGEST_QUERY = 500
+"""Characters in which times are looked for."""
+_MOST = 8
+"""Days, and times of day, that are taken from one query."""
+_YEARS = range(2, 9999)
+"""Those in which every moment can be reckoned with, whatever the time zone."""
 _MINUTES, _HALF_HOUR, _HOUR, _HOURS = 600.0, 1800.0, 3600.0, 21_600.0
+
+
+_LOOKED_BACK = 1200
+"""Years, or months, in which a day is looked for that the agent may have lived."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +61,19 @@ class Life:
     @classmethod
     def between(cls, first: float, last: float, now: datetime, zone: tzinfo) -> Life:
         """From seconds since the epoch."""
-        return cls(datetime.fromtimestamp(first, zone), datetime.fromtimestamp(last, zone), now.astimezone(zone))
+        return cls(_local(first, zone), _local(last, zone), now.astimezone(zone))
 
     def had(self, day: date) -> bool:
         """Whether there may be events of this day."""
         return self.first.date() <= day <= max(self.last.date(), self.first.date())
+
+
+def _local(moment: float, zone: tzinfo) -> datetime:
+    """The nearest moment to this one that can be reckoned with."""
+    return datetime.fromtimestamp(min(max(moment, _EARLIEST), _LATEST), zone)
+
+
+_EARLIEST, _LATEST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (_YEARS[0], _YEARS[-1]))
 
 
 @dataclass(frozen=True)
@@ -68,9 +87,10 @@ class _Days:
 
 def find_spans(query: str, life: Life) -> list[Span]:
     """The times that a query names; none where it names none, or none that can be."""
-    text = query.lower()
-    found = list(_exact(text, life))
-    days = [one for pattern, read in _READERS for match in pattern.finditer(text) if (one := read(match, life))]
+    text = query[:_LONGEST_QUERY].lower()
+    found = list(islice(_exact(text, life), _MOST))
+    named = (one for pattern, read in _READERS for match in pattern.finditer(text) if (one := read(match, life)))
+    days = list(islice(dict.fromkeys(named), _MOST))
     if not days:
         return found
     clocks = _clocks(text)
@@ -103,7 +123,8 @@ def _moment(day: date, hours: float, zone: tzinfo) -> float:
 
 def _clocks(text: str) -> list[tuple[float, float]]:
     """Times of day in hours; two of them that follow one another are a range."""
-    found = [hours for match in _CLOCK.finditer(text) if (hours := _hours(match, text)) is not None]
+    named = (hours for match in _CLOCK.finditer(text) if (hours := _hours(match, text)) is not None)
+    found = list(islice(named, _MOST))
     if len(found) == 2 and found[0] < found[1]:
         return [(found[0], found[1])]
     return [(one, one) for one in found]
@@ -117,7 +138,7 @@ def _hours(match: re.Match[str], text: str) -> float | None:
         half = match["half"] or match["half_"]
         if half and hours < 13:
             hours = hours % 12 + (12 if half == "p" else 0)
-    offset = _OFFSET.search(text[: match.start()])
+    offset = _OFFSET.search(text[max(0, match.start() - 40) : match.start()])
     if offset is not None:
         count = {"half an": 0.5, "an": 1.0}.get(offset["count"]) or float(offset["count"])
         step = count if offset["unit"] == "hour" else count / 60
@@ -208,6 +229,8 @@ def _period(match: re.Match[str], life: Life) -> _Days | None:
 
 def _date(year: int, month: int, day: int) -> date | None:
     try:
+        if year not in _YEARS:
+            return None
         return date(year, month, day)
     except ValueError:
         return None
@@ -219,7 +242,7 @@ def _one(day: date | None) -> _Days | None:
 
 def _last_such(days: Iterator[date | None], life: Life) -> date | None:
     """The first of these that the agent lived, else the first that is past; they come latest first."""
-    known = [day for day in days if day is not None and day <= life.now.date()]
+    known = [day for day in islice(days, _LOOKED_BACK) if day is not None and day <= life.now.date()]
     return next((day for day in known if life.had(day)), known[0] if known else None)
 
 

@@ -58,6 +58,7 @@ OTHER_SCHEMA = (
 _TRANSACTION = """
 SET LOCAL synchronous_commit = on;
 SET LOCAL idle_in_transaction_session_timeout = '15s';
+SET LOCAL lock_timeout = '5s';
 """
 
 

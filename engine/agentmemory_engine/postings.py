@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from agentmemory_engine.bm25 import K1, B, weight
+from agentmemory_engine.bm25 import K1, MOST_TERMS, B, weight
 
 Floats = NDArray[np.float64]
 
 OWN = 0.7
 """The share of an event's own terms in its score; the rest is that of the event with the one before it."""
+_LATE = 1000
+"""Events that may wait to be sorted in by their ids."""
 _ENTRY = 6
 _TERM = 400
 _EVENT = 64
@@ -94,8 +96,10 @@ class Postings:
         self._previous = array("i")
         """Of each event, the one before it where that is of the same session, else -1."""
         self._entries = 0
-        self._sorted: NDArray[np.bytes_] | None = None
-        self._order: NDArray[np.int64] | None = None
+        self._sorted: NDArray[np.bytes_] = np.empty(0, "S16")
+        self._order: NDArray[np.int64] = np.empty(0, np.int64)
+        """The ids in their order, and the places they stand at: of all events but the late ones."""
+        self._late: dict[bytes, int] = {}
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -108,9 +112,9 @@ class Postings:
     def add(self, events: Iterable[Indexed]) -> None:
         """Add events that come after all that are here."""
         for event in events:
-            self._sorted = None
             place = len(self)
             self.columns.append(event)
+            self._late[event.id] = place
             sessions = self.columns.sessions
             self._previous.append(place - 1 if place and sessions[place] == sessions[place - 1] else -1)
             self._lengths.append(len(event.terms))
@@ -122,23 +126,30 @@ class Postings:
 
     def find(self, ids: bytes) -> NDArray[np.int64]:
         """The places of the events with these ids, 16 bytes each; -1 for one that is not here."""
-        if self._sorted is None or self._order is None:
-            known = np.frombuffer(bytes(self.columns.ids), "S16")
-            self._order = np.argsort(known, kind="stable")
-            self._sorted = known[self._order]
+        if len(self._late) > _LATE:
+            self._sort()
         wanted = np.frombuffer(ids, "S16")
-        if not len(self._sorted):
-            return np.full(len(wanted), -1, np.int64)
-        near = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
-        return np.where(self._sorted[near] == wanted, self._order[near], -1)
+        places = np.full(len(wanted), -1, np.int64)
+        if len(self._sorted):
+            near = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
+            places = np.where(self._sorted[near] == wanted, self._order[near], -1)
+        if self._late:
+            for place in np.flatnonzero(places < 0):
+                places[place] = self._late.get(ids[16 * place : 16 * place + 16], -1)
+        return places
+
+    def _sort(self) -> None:
+        known = np.frombuffer(bytes(self.columns.ids), "S16")
+        self._order = np.argsort(known, kind="stable")
+        self._sorted = known[self._order]
+        self._late.clear()
 
     def drop_last(self, events: Sequence[Indexed]) -> None:
         """Take back what was added last."""
-        if not events:
-            return
-        self._sorted = None
         size = len(self) - len(events)
+        is_sorted = True
         for event in events:
+            is_sorted = self._late.pop(event.id, None) is not None and is_sorted
             for term in set(event.terms):
                 found = self._terms[term]
                 found.events.pop()
@@ -148,6 +159,8 @@ class Postings:
                     del self._terms[term]
         self.columns.truncate(size)
         del self._lengths[size:], self._previous[size:]
+        if not is_sorted:
+            self._sort()
 
     def scores(self, query: Iterable[str]) -> tuple[Floats, NDArray[np.bool_]]:
         """For each event, from 0 to 1, how much of the query's terms it and the one before it hold, rare ones counting
@@ -161,7 +174,7 @@ class Postings:
         has = np.flatnonzero(previous >= 0)
         both = lengths.copy()
         both[has] += lengths[previous[has]]
-        wanted = sorted(set(query))
+        wanted = sorted(set(query), key=lambda term: (self._frequency(term), term))[:MOST_TERMS]
         most = sum(weight(total, self._frequency(term)) for term in wanted) * (K1 + 1)
         for term in wanted:
             if (found := self._terms.get(term)) is None:

@@ -151,7 +151,7 @@ class Recall:
             candidates = await self._candidates(agent, query, strategy, distances, pending, erased=erased)
             events = await self._read(agent, candidates, pending)
             tries -= 1
-            if len(events) == len(candidates) or not tries:
+            if len(events) == len({one.id for one in candidates}) or not tries:
                 return candidates, events
             self._indexes.forget(agent)
 

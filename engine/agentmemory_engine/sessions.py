@@ -59,7 +59,7 @@ class SessionQuery:
 class Place(NamedTuple):
     """Where a page ended."""
 
-    started_at: datetime
+    started_at: Annotated[datetime, Meta(tz=True)]
     id: str
 
 
@@ -76,7 +76,7 @@ class Sessions:
     async def start(self, agent: str, new: NewSession, *, key: str | None = None) -> tuple[SessionRecord, bool]:
         """The session, and whether it is new. Starting it again merges the metadata, and opens nothing that has ended.
 
-        A repetition with the same `key` changes nothing. Raises KeyReused.
+        A repetition with the same `key` changes nothing, as long as no other start has come between. Raises KeyReused.
         """
         check_agent(agent)
         digest, body = digest_key(key or uuid4().hex), _fingerprint(new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from functools import lru_cache
 
 from snowballstemmer import stemmer  # type: ignore[import-untyped]
@@ -23,14 +24,20 @@ _COMMON = frozenset(
     """
     )
 )
-_stem = stemmer("english")
+_LONGEST_TEXT = 100_000
+"""Characters; what stands behind them is data, and would cost more than it is worth."""
+_own = threading.local()
+"""A stemmer keeps what it works on in itself: each thread has one of its own."""
 
 
 def terms_of(text: str) -> list[str]:
     """The terms of a text in their order, each as often as it occurs."""
-    return [_term(word) for word in _WORD.findall(text.lower()) if word not in _COMMON]
+    words = _WORD.findall(text[:_LONGEST_TEXT].lower())
+    return [_term(word[:_LONGEST]) for word in words if word not in _COMMON]
 
 
 @lru_cache(maxsize=32_768)
 def _term(word: str) -> str:
-    return str(_stem.stemWord(word[:_LONGEST]))
+    if not hasattr(_own, "stemmer"):
+        _own.stemmer = stemmer("english")
+    return str(_own.stemmer.stemWord(word))

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from agentmemory_engine.answers import Fact as BelievedFact
 from agentmemory_engine.answers import FactHit, Hit, Hydration, ShardStatus, State, Status, StoredEvent
 
+LONGEST_QUERY = 20_000
 Moment = Annotated[datetime, Meta(tz=True)]
 AgentId = Annotated[str, Meta(description="1 to 128 of A-Z a-z 0-9 . _ : @ + ~ = -, a letter or digit first")]
 PositionText = Annotated[str, Meta(description="opaque; ordered within an agent", examples=["3.7-1042"])]
@@ -146,7 +147,7 @@ class RecencyWish(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
 class RecallRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """Either `query` or `vector`."""
 
-    query: Annotated[str, Meta(max_length=20_000)] | None = None
+    query: Annotated[str, Meta(max_length=LONGEST_QUERY)] | None = None
     vector: list[float] | None = None
     k: Annotated[int, Meta(ge=1, le=100)] = 5
     strategy: (
@@ -189,7 +190,7 @@ class Budget(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 class HydrateRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """`restore` writes an expired document back from its last snapshot; without `query` nothing is recalled."""
 
-    query: str | None = None
+    query: Annotated[str, Meta(max_length=LONGEST_QUERY)] | None = None
     budget: Budget = Budget()
     restore: bool = False
     k: Annotated[int, Meta(ge=1, le=100)] = 8

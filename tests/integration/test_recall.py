@@ -8,6 +8,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -22,7 +23,7 @@ from agentmemory_engine.recall import RecallQuery, Recency
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.terms import terms_of
 from agentmemory_engine.turns import parse_turn
-from support.memories import MakeMemory, admin_postgres
+from support.memories import MakeMemory, admin_postgres, admin_redis
 
 WORDS = ["tank", "fan", "pressure", "battery", "heater", "valve", "water", "sleep", "burn", "angle"]
 
@@ -253,6 +254,48 @@ async def test_recency_and_diversity(make_memory: MakeMemory) -> None:
         recent = await found(memory, "tank pressure fan", now=now, recency=Recency(half_life=86_400, weight=0.9))
         assert recent[0] == "tank pressure low"
         assert len(set(await found(memory, "tank pressure", k=3, now=now, diversity=0.6))) == 3
+
+
+async def test_an_error_leaves_no_index_that_is_half_of_it(
+    make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_memory(max_delay=600.0) as memory:
+        await flush(memory, await record(memory, "walrus alone", "heron alone"))
+        receipt = await record(memory, "pelican alone")
+
+        def fail(*_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+        for broken in ("agentmemory_engine.candidates.rank", "agentmemory_engine.postings.Postings.drop_last"):
+            with monkeypatch.context() as patch:
+                patch.setattr(broken, fail)
+                with pytest.raises(ZeroDivisionError):
+                    await found(memory, "walrus", strategy="keyword")
+        await flush(memory, receipt)
+        await assert_exhaustive(memory, "walrus pelican heron")
+
+
+async def test_dates_at_the_ends_of_time_keep_nobody_from_recall(make_memory: MakeMemory) -> None:
+    async with make_memory() as memory:
+        for at in ("9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"):
+            body = {"events": [{"content": f"valid until {at}", "at": at}]}
+            await memory.record("a", parse_turn(json.dumps(body).encode()))
+        for zone in ("UTC", "Europe/Vienna", "America/New_York"):
+            assert len(await found(memory, "valid until 9999-12-31", zone=ZoneInfo(zone))) == 2
+
+
+async def test_a_turn_that_was_sent_again_after_redis_forgot_is_one_hit(
+    make_memory: MakeMemory, stores: LocalStores
+) -> None:
+    turn = parse_turn(b'{"events": [{"content": "tank one"}, {"content": "tank two"}]}')
+    async with make_memory(max_delay=600.0) as memory:
+        receipt = await memory.record("a", turn, key="same")
+        await flush(memory, receipt)
+        async with admin_redis(stores) as client:
+            keys = [key async for key in client.scan_iter(match=f"{memory.settings.keys.prefix}*:key:*")]
+            assert await client.delete(*keys)
+        await memory.record("a", turn, key="same")
+        assert sorted(str(one) for one in await found(memory, "tank", k=5)) == ["tank one", "tank two"]
 
 
 @pytest.mark.parametrize(

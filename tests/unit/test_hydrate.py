@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmemory_engine.answers import Fact, FactHit, Hit, StoredEvent
-from agentmemory_engine.hydrate import assemble, describe_event, estimate_tokens
+from agentmemory_engine.hydrate import assemble, describe_event
 from agentmemory_engine.positions import Entry, Position
 
 
@@ -45,8 +45,7 @@ def test_the_text_never_exceeds_its_budget(
     hits = [Hit(event(100 + number, text), 0.5, {}) for number, text in enumerate(recalled)]
     known = [fact(text) for text in facts]
     context = assemble(document, messages, hits, known, budget)
-    headings = 4 * estimate_tokens("# Working memory\n\n")
-    assert context.tokens <= budget + headings
+    assert context.tokens <= budget
     assert len(context.recent) + context.left_out["recent"] == len(messages)
     assert len(context.recalled) + context.left_out["recalled"] == len(hits)
     assert context.recent == messages[len(messages) - len(context.recent) :]
@@ -78,6 +77,14 @@ def test_a_document_over_the_budget_is_left_out_and_said_to_be() -> None:
 def test_what_is_recent_is_not_recalled_as_well() -> None:
     context = assemble(None, [event(1)], [Hit(event(1), 0.9, {}), Hit(event(2), 0.8, {})], [], 1000)
     assert [hit.event.id for hit in context.recalled] == [event(2).id]
+
+
+def test_a_recent_message_that_has_no_room_there_may_be_recalled() -> None:
+    messages = [event(number, f"message {number} " + "x" * 100) for number in range(50)]
+    context = assemble(None, messages, [Hit(messages[6], 0.9, {})], [], 500)
+    assert [hit.event.id for hit in context.recalled] == [messages[6].id]
+    assert messages[6] not in context.recent and messages[49] in context.recent
+    assert context.left_out["recent"] == 50 - len(context.recent) - 1
 
 
 def test_an_event_without_content_shows_its_payload() -> None:

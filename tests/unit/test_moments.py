@@ -88,6 +88,21 @@ def test_a_day_is_one_of_the_agents_time_zone() -> None:
     assert datetime.fromtimestamp(span.start, UTC) == datetime(2026, 11, 21, 2, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "until 9999-12-31", "from 0001-01-01", "on 9998-12-31 at 23:59", "today " * 2000 + "noon " * 2000,
+        "noon" * 5000,
+        "the 31st " * 500, "in april " * 500, "99 days ago " * 300, "9999 hours ago " * 300, "january 31 " * 500,
+    ],
+)  # fmt: skip
+def test_a_hostile_query_is_cheap_and_harms_nobody(query: str) -> None:
+    for first, last in ((1e9, 2e9), (-62135596800.0, 253402300799.999999), (253402300799.9, 253402300799.9)):
+        for zone in ("UTC", "Europe/Vienna", "America/New_York"):
+            life = Life.between(first, last, NOW, ZoneInfo(zone))
+            assert len(find_spans(query, life)) <= 80
+
+
 @given(
     st.text(max_size=200)
     | st.from_regex(r"(on |the |last |in )?[0-9]{1,5}(st|th|:[0-9]{2}| days ago| april)?", fullmatch=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from math import log
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from agentmemory_engine.bm25 import K1, B
 from agentmemory_engine.postings import OWN, Indexed, Postings
-from agentmemory_engine.terms import terms_of
+from agentmemory_engine.terms import _term, terms_of
 
 WORDS = ["ab", "cd", "ef", "gh", "ij"]
 TERMS = st.lists(st.sampled_from(WORDS), max_size=6)
@@ -84,6 +86,23 @@ def test_what_is_taken_back_leaves_no_trace(
     assert list(index.scores(query)[0]) == pytest.approx(expected(events, query), abs=1e-12)
 
 
+@given(given=EVENTS, cut=st.integers(0, 12), late=st.integers(0, 4))
+def test_ids_are_found_however_many_are_sorted_in(
+    given: list[tuple[list[str], str | None]], cut: int, late: int
+) -> None:
+    events = events_of(given)
+    everything = b"".join(event.id for event in events)
+    with patch("agentmemory_engine.postings._LATE", late):
+        index = Postings()
+        index.add(events[:cut])
+        index.find(everything)
+        index.add(events[cut:])
+        assert list(index.find(everything)) == list(range(len(events)))
+        index.drop_last(events[cut:])
+        kept = len(events[:cut])
+        assert list(index.find(everything)) == [*range(kept), *([-1] * (len(events) - kept))]
+
+
 @given(given=EVENTS, wanted=st.lists(st.integers(0, 15), max_size=8))
 def test_events_are_found_by_their_ids(given: list[tuple[list[str], str | None]], wanted: list[int]) -> None:
     events = events_of(given)
@@ -113,3 +132,16 @@ def test_ids_that_end_in_zeros_are_ids_too() -> None:
 )
 def test_terms(text: str, terms: list[str]) -> None:
     assert terms_of(text) == terms
+
+
+def test_threads_take_text_apart_without_one_another() -> None:
+    ends = ("ally", "ations", "ized", "ing")
+    words = [f"{start}{end}" for start in ("nation", "conspir", "organ", "relat", "gener") for end in ends]
+    alone = {word: terms_of(word) for word in words}
+
+    def work(_: int) -> bool:
+        _term.cache_clear()
+        return all(terms_of(word) == alone[word] for word in words * 40)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(24)))

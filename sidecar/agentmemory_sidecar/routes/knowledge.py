@@ -14,7 +14,7 @@ from agentmemory_engine.fact_search import FactQuery, Strategy
 from agentmemory_engine.facts import FactChange, FactFilter, NewFact
 from agentmemory_engine.knowledge import KnowledgeQuery
 from agentmemory_engine.turns import decode
-from agentmemory_sidecar.models import Fact, FoundFact, Moment, believed, found_fact
+from agentmemory_sidecar.models import LONGEST_QUERY, Fact, FoundFact, Moment, believed, found_fact
 from agentmemory_sidecar.operations import JSON, Operation
 from agentmemory_sidecar.requests import (
     IDEMPOTENCY_KEY,
@@ -77,7 +77,7 @@ class SearchFilter(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
 class SearchRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     """What to look for, by meaning, by its words, or by both."""
 
-    query: str
+    query: Annotated[str, Meta(max_length=LONGEST_QUERY)]
     k: Annotated[int, Meta(ge=1, le=100)] = 5
     strategy: Strategy = "hybrid"
     filter: SearchFilter = SearchFilter()
