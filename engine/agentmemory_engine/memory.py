@@ -23,6 +23,7 @@ from agentmemory_engine.answers import (
 )
 from agentmemory_engine.barrier import Barrier
 from agentmemory_engine.batches import raw_or_none
+from agentmemory_engine.channels import Channels
 from agentmemory_engine.consolidation import Consolidator
 from agentmemory_engine.dead_letters import DeadLetters
 from agentmemory_engine.embedding import Embedder
@@ -99,6 +100,7 @@ class Memory:
         self._identity = Identity(redis, postgres, settings)
         self._barrier = Barrier(postgres, self.consolidator, progress)
         self._reporter = Reporter(redis, postgres, self._journal, settings)
+        self.channels = Channels(redis, settings)
         self.dead_letters = DeadLetters(postgres, embed=embedder.enabled)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -137,6 +139,7 @@ class Memory:
                 await self.consolidator.stop()
                 await self._release_claims()
         finally:
+            await self.channels.close()
             await self._embedder.close()
             await self._redis.close()
             await self._postgres.close()
