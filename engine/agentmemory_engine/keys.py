@@ -18,7 +18,7 @@ REDIS_COMMANDS = (
     "del", "exists", "pexpire", "pttl", "persist", "hget", "hmget", "hset", "hdel", "zadd", "zrem", "zrange",
     "zrangebyscore", "zremrangebyscore", "zcard", "rpush", "lrange", "lindex", "llen", "ltrim", "xadd", "xlen",
     "xrange", "xtrim", "xinfo|stream", "time", "xreadgroup", "xautoclaim", "xpending", "xack", "xgroup|create",
-    "xgroup|createconsumer", "xgroup|delconsumer", "xgroup|destroy", "xinfo|consumers",
+    "xgroup|createconsumer", "xgroup|delconsumer", "xgroup|destroy", "xinfo|consumers", "hlen", "zscore",
 )  # fmt: skip
 
 

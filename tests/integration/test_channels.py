@@ -144,7 +144,7 @@ async def test_what_is_too_old_goes_with_the_next_and_all_of_it_in_the_end(
 async def test_a_channel_that_is_forgotten_begins_past_every_position_it_gave(
     make_memory: MakeMemory, stores: LocalStores
 ) -> None:
-    async with make_memory(shards=1, name="forgetful", embedder=None) if False else make_memory() as memory:
+    async with make_memory() as memory:
         same = [f"c{n}" for n in range(100) if memory.settings.shard_of(f"c{n}") == memory.settings.shard_of("c")]
         positions = await publish(memory, "c", "1", "2", "3")
         stream, about, channels = keys_of(memory, "c")
