@@ -9,6 +9,7 @@ async with AgentMemory() as memory:
 from __future__ import annotations
 
 from agentmemory.agent import Agent
+from agentmemory.channels import Channel, ChannelInfo, ChannelPage, Message, MessagePage, Published
 from agentmemory.client import DEFAULT_URL, AgentMemory
 from agentmemory.errors import (
     AgentMemoryError,
@@ -37,6 +38,7 @@ from agentmemory.errors import (
     ShardClosed,
     StoreUnavailable,
     TooLarge,
+    TooManyFollowers,
     Unavailable,
     UnexpectedAnswer,
     Unreachable,
@@ -70,6 +72,9 @@ __all__ = [
     "AgentMemory",
     "AgentMemoryError",
     "BarrierTimeout",
+    "Channel",
+    "ChannelInfo",
+    "ChannelPage",
     "ClientHeaderMissing",
     "DeadLetter",
     "DeadLetterPage",
@@ -90,6 +95,8 @@ __all__ = [
     "JournalFull",
     "KeyReused",
     "Knowledge",
+    "Message",
+    "MessagePage",
     "NewEvent",
     "NoDeadLetter",
     "NoFact",
@@ -102,6 +109,7 @@ __all__ = [
     "Position",
     "PositionLost",
     "ProblemError",
+    "Published",
     "RecallUnavailable",
     "Recalled",
     "Receipt",
@@ -117,6 +125,7 @@ __all__ = [
     "StoreUnavailable",
     "TimelinePage",
     "TooLarge",
+    "TooManyFollowers",
     "Unavailable",
     "UnexpectedAnswer",
     "Unreachable",

@@ -32,6 +32,8 @@ MAX_MESSAGE = 256 << 10
 _PAGE_BYTES = 4 << 20
 _MAX_GROUPS = 64
 _MAX_CONSUMERS = 1000
+_CONSUMER_STAYS = 600.0
+"""Seconds for which a consumer that holds nothing is remembered."""
 LOOK_FOR_IDLE = 1.0
 """Seconds between two looks for what a consumer did not acknowledge in time."""
 _CLOSED = "Redis has restarted or lost data, and the channel's shard is being opened for its new run; try again."
@@ -251,6 +253,7 @@ class Channels:
         args: list[bytes | str | int] = [
             run_id_of(connection), channel, group.name, group.consumer, begin, limit, _PAGE_BYTES,
             int(group.redeliver_after * 1000), int(self._settings.channel_age * 1000), _MAX_GROUPS, _MAX_CONSUMERS,
+            int(_CONSUMER_STAYS * 1000),
         ]  # fmt: skip
         return await self._redis.run_on(connection, load_script("channel_take"), self._of(channel), args)
 

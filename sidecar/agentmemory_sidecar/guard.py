@@ -44,6 +44,7 @@ def make_guard(metrics: Metrics) -> Middleware:
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         request_id = f"{prefix}-{next(numbers):x}"
+        request[REQUEST_ID] = request_id
         response: web.StreamResponse
         try:
             check_caller(request)

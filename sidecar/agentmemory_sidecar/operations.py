@@ -12,6 +12,7 @@ from msgspec import Struct
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+EVENT_STREAM = "text/event-stream"
 
 
 class Document:
@@ -37,4 +38,6 @@ class Operation:
     params: type[Struct] = NoParams
     headers: tuple[str, ...] = ()
     answers: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
+    streams: bool = False
+    """Whether what it answers comes as server-sent events as well."""
     problems: tuple[int, ...] = ()

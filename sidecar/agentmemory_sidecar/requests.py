@@ -20,6 +20,7 @@ from agentmemory_sidecar.errors import AgentNotAllowed, ClientGone
 
 S = TypeVar("S", bound=msgspec.Struct)
 IDEMPOTENCY_KEY = "Idempotency-Key"
+LAST_EVENT_ID = "Last-Event-ID"
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _ENTITY_TAG = re.compile(r'(?:W/)?"([^"]*)"')
 

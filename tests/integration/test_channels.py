@@ -10,6 +10,7 @@ import pytest
 from msgspec import Raw
 
 from agentmemory.local.stores import LocalStores
+from agentmemory_engine import channels
 from agentmemory_engine.channels import BEGINNING, NOW, Group, MessagePage, NewMessage
 from agentmemory_engine.errors import (
     InvalidAgentId,
@@ -56,7 +57,11 @@ def keys_of(memory: Memory, channel: str) -> tuple[str, str, str]:
 async def test_messages_are_read_in_order_as_they_were_sent_from_any_position(memory: Memory) -> None:
     given = [b'{"n": 1.50, "n2":1e400}', b' "x" ', b"null"]
     positions = [
-        (await memory.channels.publish("c", NewMessage(sender=f"a{n}", payload=Raw(one), type="t", metadata=Raw(b"{ }"))))[0]
+        (
+            await memory.channels.publish(
+                "c", NewMessage(sender=f"a{n}", payload=Raw(one), type="t", metadata=Raw(b"{ }"))
+            )
+        )[0]
         for n, one in enumerate(given)
     ]
     assert positions == sorted(positions) and len(set(positions)) == 3
@@ -73,9 +78,10 @@ async def test_messages_are_read_in_order_as_they_were_sent_from_any_position(me
 
 
 async def test_a_channel_that_is_not_there_reads_empty_and_goes_on_from_its_beginning(memory: Memory) -> None:
-    for after in (BEGINNING, NOW):
-        page = await memory.channels.read("c", after=after)
-        assert (page.messages, page.missed) == ([], 0) and page.position is not None and page.position.entry == START
+    begun = [await memory.channels.read("c", after=after) for after in (BEGINNING, NOW)]
+    page = begun[0]
+    assert begun[1] == page
+    assert (page.messages, page.missed) == ([], 0) and page.position is not None and page.position.entry == START
     await publish(memory, "c", "1")
     found = await memory.channels.read("c", after=str(page.position))
     assert texts(found) == ["1"] and found.missed == 0
@@ -262,6 +268,7 @@ async def test_what_is_not_acknowledged_in_time_goes_to_another_and_is_counted(m
     first = await memory.channels.take("c", group("one"))
     await memory.channels.acknowledge("c", "g", [str(first.messages[1].position)])
     assert texts(await memory.channels.take("c", group("two"))) == []
+    again = first
     for deliveries in (2, 3):
         again = await memory.channels.take("c", group("two", redeliver_after=0.0))
         assert texts(again) == ["1", "3"]
@@ -326,13 +333,23 @@ async def test_groups_are_ended_and_bounded(memory: Memory) -> None:
     assert texts(await memory.channels.take("c", group())) == ["1"]
 
 
-async def test_consumers_that_hold_nothing_and_stay_away_are_forgotten(memory: Memory, stores: LocalStores) -> None:
+async def test_consumers_that_hold_nothing_and_stay_away_are_forgotten(
+    memory: Memory, stores: LocalStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await publish(memory, "c", "1")
     await memory.channels.take("c", group("holder"))
     await memory.channels.take("c", group("idle"))
     stream, _, _ = keys_of(memory, "c")
     async with admin_redis(stores) as admin:
         assert {one["name"] for one in await admin.xinfo_consumers(stream, "g")} == {b"holder", b"idle"}
+        monkeypatch.setattr(channels, "_CONSUMER_STAYS", -1.0)
+        await memory.channels.take("c", group("new"))
+        assert {one["name"] for one in await admin.xinfo_consumers(stream, "g")} == {b"holder", b"new"}
+    monkeypatch.setattr(channels, "_MAX_CONSUMERS", 2)
+    monkeypatch.setattr(channels, "_CONSUMER_STAYS", 600.0)
+    with pytest.raises(InvalidInput, match="2 consumers"):
+        await memory.channels.take("c", group("third"))
+    assert texts(await memory.channels.take("c", group("new", redeliver_after=0.0))) == ["1"]
 
 
 async def test_a_follower_wakes_for_a_message_of_any_sidecar(memory: Memory, make_memory: MakeMemory) -> None:
@@ -379,26 +396,26 @@ async def test_channels_are_listed_by_name(memory: Memory) -> None:
 
 
 async def test_bad_input_is_refused_and_nothing_is_published(memory: Memory) -> None:
-    channels = memory.channels
+    one = memory.channels
     with pytest.raises(InvalidChannel):
-        await channels.publish("no/channel", message("1"))
+        await one.publish("no/channel", message("1"))
     with pytest.raises(InvalidAgentId):
-        await channels.publish("c", message("1", sender=""))
+        await one.publish("c", message("1", sender=""))
     with pytest.raises(InvalidInput):
-        await channels.publish("c", message("1", metadata=Raw(b"[]")))
+        await one.publish("c", message("1", metadata=Raw(b"[]")))
     with pytest.raises(TooLarge):
-        await channels.publish("c", message('"' + "x" * (256 << 10) + '"'))
+        await one.publish("c", message('"' + "x" * (256 << 10) + '"'))
     with pytest.raises(InvalidPosition):
-        await channels.read("c", after="yesterday")
+        await one.read("c", after="yesterday")
     shard = (memory.settings.shard_of("c") + 1) % memory.settings.shards
     with pytest.raises(InvalidInput):
-        await channels.read("c", after=f"{shard}.1-1")
+        await one.read("c", after=f"{shard}.1-1")
     with pytest.raises(PositionLost):
-        await channels.read("c", after=f"{memory.settings.shard_of('c')}.1-1")
+        await one.read("c", after=f"{memory.settings.shard_of('c')}.1-1")
     with pytest.raises(InvalidInput):
-        await channels.take("c", Group(name="a b", consumer="c"))
+        await one.take("c", Group(name="a b", consumer="c"))
     with pytest.raises(InvalidInput):
-        await channels.take("c", Group(name="g", consumer=""))
+        await one.take("c", Group(name="g", consumer=""))
     with pytest.raises(InvalidInput):
-        await channels.acknowledge("c", "g", ["-"])
-    assert await channels.page() == []
+        await one.acknowledge("c", "g", ["-"])
+    assert await one.page() == []

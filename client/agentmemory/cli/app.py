@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentmemory.cli import fleet, import_file, knowledge, local, memory, sessions
+from agentmemory.cli import channels, fleet, import_file, knowledge, local, memory, sessions
 
 app = typer.Typer(
     name="agentmemory",
@@ -27,6 +27,7 @@ app.command()(memory.timeline)
 app.command()(fleet.status)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(knowledge.app, name="knowledge")
+app.add_typer(channels.app, name="channel")
 app.add_typer(fleet.letters, name="dead-letters")
 
 

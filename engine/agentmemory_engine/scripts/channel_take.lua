@@ -5,6 +5,7 @@
 --       5 where a new group begins: '' it has to be there, '-' the first kept, '$' now, or an entry
 --       6 how many at most  7 bytes of messages after which no more are taken  8 idle time before redelivery (ms)
 --       9 for how long messages are kept (ms)  10 groups at most  11 consumers at most
+--       12 idle time after which a consumer that holds nothing is forgotten (ms)
 -- Answers {'taken', last entry, how many the group may have missed, entries, deliveries of each}
 --         or {'closed'} | {'absent'} | {'full', 'groups' | 'consumers'}
 local mark = redis.call('HMGET', KEYS[1], 'run', 'opening', 'channels_forgotten')
@@ -56,7 +57,7 @@ if made == 1 then
   local left = #consumers
   for _, other in ipairs(consumers) do
     -- name, pending, idle: who holds nothing loses nothing, and is made again when it asks again.
-    if other[2] ~= consumer and other[4] == 0 and other[6] > 600000 then
+    if other[2] ~= consumer and other[4] == 0 and other[6] > tonumber(ARGV[12]) then
       redis.call('XGROUP', 'DELCONSUMER', KEYS[3], group, other[2])
       left = left - 1
     end

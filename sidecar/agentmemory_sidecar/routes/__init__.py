@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agentmemory_sidecar.operations import Operation
 from agentmemory_sidecar.routes import (
+    channels,
     consolidation,
     dead_letters,
     events,
@@ -23,4 +24,5 @@ OPERATIONS: tuple[Operation, ...] = (
     *recall.OPERATIONS,
     *consolidation.OPERATIONS,
     *dead_letters.OPERATIONS,
+    *channels.OPERATIONS,
 )
