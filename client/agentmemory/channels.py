@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -21,6 +22,7 @@ from agentmemory.transport import Answer, Request, Transport
 BEGINNING = "-"
 NOW = "$"
 LONGEST_WAIT = 30.0  # seconds that the sidecar waits in one request
+REST = 1.0  # seconds after a stream that a sidecar ended
 SILENCE = 45.0  # seconds without a heartbeat after which a stream is taken up anew
 
 
@@ -146,7 +148,7 @@ class Channel:
         """End a group, with what it has not acknowledged; whether there was one."""
         return (await self._send("DELETE", _group(group))).decode(dict[str, bool])["deleted"]
 
-    async def follow(self, *, after: str = NOW) -> AsyncIterator[Message]:
+    async def follow(self, *, after: str = NOW) -> AsyncGenerator[Message, None]:
         """Every message after a position as it comes, for ever; taken up again where a connection is lost.
 
         Raises:
@@ -155,12 +157,13 @@ class Channel:
         """
         away_since, failures = 0.0, 0
         while True:
+            rest = REST
             try:
-                async for position, message in self._stream(after):
-                    after, failures = position, 0
-                    if message is not None:
-                        yield message
-                asked: float | None = 1.0
+                async with aclosing(self._stream(after)) as stream:
+                    async for position, message in stream:
+                        after, failures = position, 0
+                        if message is not None:
+                            yield message
             except (Unreachable, Unavailable) as error:
                 asked = error.retry_after if isinstance(error, Unavailable) else None
                 failures += 1
@@ -168,10 +171,10 @@ class Channel:
                 pause = self._transport.retries.pause(failures, time.monotonic() - away_since, asked)
                 if pause is None:
                     raise
-                asked = pause
-            await asyncio.sleep(asked)
+                rest = pause
+            await asyncio.sleep(rest)
 
-    async def _stream(self, after: str) -> AsyncIterator[tuple[str, Message | None]]:
+    async def _stream(self, after: str) -> AsyncGenerator[tuple[str, Message | None], None]:
         """Where to go on from, and the message that stands there; None where the stream only says where it begins."""
         request = Request(
             method="GET",
@@ -179,16 +182,17 @@ class Channel:
             headers={"Accept": "text/event-stream"},
         )
         missed = 0
-        async for name, position, data in _events(self._transport.lines(request, silence=SILENCE)):
-            if name == "problem":
-                raise problem_from(*_status(data)) or UnexpectedAnswer("The stream ended with what is no problem.")
-            if name == "trimmed":
-                missed += _decode(data, dict[str, int]).get("missed", 0)
-            elif not name and not data:
-                yield position, None
-            elif not name:
-                yield position, msgspec.structs.replace(_decode(data, Message), missed=missed)
-                missed = 0
+        async with aclosing(self._transport.lines(request, silence=SILENCE)) as lines:
+            async for name, position, data in _events(lines):
+                if name == "problem":
+                    raise problem_from(*_status(data)) or UnexpectedAnswer("The stream ended with what is no problem.")
+                if name == "trimmed":
+                    missed += _decode(data, dict[str, int]).get("missed", 0)
+                elif not name and not data:
+                    yield position, None
+                elif not name:
+                    yield position, msgspec.structs.replace(_decode(data, Message), missed=missed)
+                    missed = 0
 
     async def _read(self, query: Mapping[str, Any], wait: float) -> MessagePage:
         deadline = time.monotonic() + wait

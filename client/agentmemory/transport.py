@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -122,7 +122,7 @@ class Transport:
         except (aiohttp.ClientError, OSError) as error:
             raise Unreachable(f"{_reason(self.url, error)} Is the sidecar running there?") from error
 
-    async def lines(self, request: Request, *, silence: float) -> AsyncIterator[str]:
+    async def lines(self, request: Request, *, silence: float) -> AsyncGenerator[str, None]:
         """The lines of an answer that comes bit by bit, in one try; `silence` is how many seconds it may say nothing.
 
         Raises:

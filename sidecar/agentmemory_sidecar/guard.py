@@ -20,6 +20,7 @@ from agentmemory_sidecar.problems import problem_of
 
 CLIENT = "AgentMemory-Client"
 REQUEST_ID = "AgentMemory-Request-Id"
+REQUEST_KEY = web.RequestKey("request-id", str)
 OPEN_PATHS = frozenset(("/openapi.json", "/docs"))
 _HOST = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE | re.ASCII)
 
@@ -44,7 +45,7 @@ def make_guard(metrics: Metrics) -> Middleware:
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         request_id = f"{prefix}-{next(numbers):x}"
-        request[REQUEST_ID] = request_id
+        request[REQUEST_KEY] = request_id
         response: web.StreamResponse
         try:
             check_caller(request)

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from agentmemory_engine.channels import MessagePage
 from agentmemory_engine.followers import Followers
-from agentmemory_sidecar.guard import REQUEST_ID
+from agentmemory_sidecar.guard import REQUEST_ID, REQUEST_KEY
 from agentmemory_sidecar.operations import EVENT_STREAM
 from agentmemory_sidecar.problems import problem_of
 
@@ -44,7 +44,7 @@ async def follow(
 
     Whatever goes wrong from here on is an event `problem`, the last one.
     """
-    response = web.StreamResponse(headers=_HEADERS | {REQUEST_ID: request[REQUEST_ID]})
+    response = web.StreamResponse(headers=_HEADERS | {REQUEST_ID: request[REQUEST_KEY]})
     await response.prepare(request)
     try:
         await response.write(_RETRY)
@@ -55,7 +55,7 @@ async def follow(
     except ConnectionError:
         pass
     except Exception as error:
-        document = problem_of(error, request, request[REQUEST_ID]).body
+        document = problem_of(error, request, request[REQUEST_KEY]).body
         assert isinstance(document, bytes)
         if not _is_gone(request):
             await response.write(format_event(document, name="problem"))
