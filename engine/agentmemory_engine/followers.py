@@ -17,6 +17,7 @@ Look = Callable[[Sequence[str]], Awaitable[Mapping[str, Entry | None]]]
 _SHORTEST = 0.01
 _LONGEST = 0.1
 """Seconds between two looks: right after news, and when there has been none for a while."""
+_GROWTH = 1.1
 
 
 class Followers:
@@ -54,8 +55,7 @@ class Followers:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(channel, []).append((seen, future))
-        if self._looking is None:
-            self._pause = _SHORTEST
+        if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._run(), name="followers")
             self._looking.add_done_callback(self._ended)
         try:
@@ -91,7 +91,7 @@ class Followers:
     async def _run(self) -> None:
         while self._waiting:
             await asyncio.sleep(self._pause)
-            self._pause = min(_LONGEST, self._pause * 1.2)
+            self._pause = min(_LONGEST, self._pause * _GROWTH)
             channels = list(self._waiting)
             try:
                 found = await self._look(channels)
@@ -107,7 +107,8 @@ class Followers:
                 future.set_exception(error)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._looking = None
+        if self._looking is task:
+            self._looking = None
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._fail(error)
