@@ -186,6 +186,44 @@ async def test_an_expired_stream_goes_on_where_it_was(memory: Memory, stores: Lo
     assert (texts(taken), taken.missed) == (["3"], 1)
 
 
+async def test_the_bytes_of_an_expired_stream_are_not_counted(make_memory: MakeMemory, stores: LocalStores) -> None:
+    async with make_memory(channel_bytes=1000) as memory, admin_redis(stores) as admin:
+        await publish(memory, "c", f'"{"x" * 898}"')
+        await admin.delete(keys_of(memory, "c")[0])
+        for _ in range(2):
+            await publish(memory, "c", f'"{"y" * 98}"')
+        assert len((await memory.channels.read("c")).messages) == 2
+
+
+async def test_a_page_holds_so_many_bytes(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    await publish(memory, "c", *"12345")
+    monkeypatch.setattr(channels, "_PAGE_BYTES", 2)
+    page = await memory.channels.read("c")
+    assert texts(page) == ["1", "2"]
+    assert texts(await memory.channels.read("c", after=str(page.position))) == ["3", "4"]
+
+
+async def test_the_highest_position_of_all_forgotten_channels_counts(memory: Memory, stores: LocalStores) -> None:
+    same = [f"c{n}" for n in range(100) if memory.settings.shard_of(f"c{n}") == memory.settings.shard_of("c")]
+    positions = await publish(memory, "c", "1", "2", "3")
+    await publish(memory, same[0], "1")
+    channels_key = keys_of(memory, "c")[2]
+    async with admin_redis(stores) as admin:
+        for name in ("c", same[0]):
+            await admin.zadd(channels_key, {name: 1})
+            await publish(memory, same[1], "x")
+            assert await admin.zscore(channels_key, name) is None
+    assert (await publish(memory, "c", "4"))[0] > positions[2]
+
+
+async def test_positions_never_go_back_where_postgres_does(memory: Memory, stores: LocalStores) -> None:
+    await publish(memory, "c", "1")
+    async with admin_redis(stores) as admin:
+        await admin.hset(keys_of(memory, "c")[1], "opening", 9)
+    [second] = await publish(memory, "c", "2")
+    assert second.entry.opening == 9
+
+
 async def reopened(memory: Memory) -> None:
     """Wait until a message can be published again."""
     async with asyncio.timeout(60):
@@ -223,19 +261,23 @@ async def test_a_lost_tail_is_told_to_who_stood_in_it_and_its_positions_are_neve
         with pytest.raises(PositionLost):
             await memory.channels.read("c", after=str(lost))
     assert texts(await memory.channels.read("c", after=str(positions[1]))) == ["5", "6", "7"]
-
-
-async def test_a_channel_that_redis_lost_whole_is_told(memory: Memory, stores: LocalStores) -> None:
-    positions = await publish(memory, "c", "1", "2")
     async with admin_redis(stores) as admin:
+        await admin.xtrim(stream, minid=str(anew[0].entry))
+    with pytest.raises(PositionLost):
+        await memory.channels.read("c", after=str(positions[3]))
+
+
+async def test_a_channel_that_redis_lost_whole_is_told(make_memory: MakeMemory, stores: LocalStores) -> None:
+    async with make_memory(channel_messages=1) as memory, admin_redis(stores) as admin:
+        positions = await publish(memory, "c", "1", "2")
         async for key in admin.scan_iter(match=memory.settings.keys.prefix + "*"):
             await admin.delete(key)
-    await reopened(memory)
-    for _ in range(2):
-        for lost in positions:
-            with pytest.raises(PositionLost):
-                await memory.channels.read("c", after=str(lost))
-        assert (await publish(memory, "c", "3"))[0] > positions[1]
+        await reopened(memory)
+        for text in "3456":
+            for lost in positions:
+                with pytest.raises(PositionLost):
+                    await memory.channels.read("c", after=str(lost))
+            assert (await publish(memory, "c", text))[0] > positions[1]
 
 
 async def test_a_clock_that_goes_back_changes_no_order(memory: Memory, stores: LocalStores) -> None:

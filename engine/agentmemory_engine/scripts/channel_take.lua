@@ -89,7 +89,6 @@ until cursor == '0-0' or #entries >= limit or bytes >= room or rounds >= 256
 local known = seen
 if first and number_of(first) > number_of(seen) + 1 then
   missed = missed + number_of(first) - number_of(seen) - 1
-  seen = before(first)
 end
 while #entries < limit and bytes < room do
   local new = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', math.min(8, limit - #entries),
