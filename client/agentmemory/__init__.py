@@ -9,6 +9,7 @@ async with AgentMemory() as memory:
 from __future__ import annotations
 
 from agentmemory.agent import Agent
+from agentmemory.channels import Channel, ChannelInfo, ChannelPage, Message, MessagePage, Published
 from agentmemory.client import DEFAULT_URL, AgentMemory
 from agentmemory.errors import (
     AgentMemoryError,
@@ -38,6 +39,7 @@ from agentmemory.errors import (
     ShardClosed,
     StoreUnavailable,
     TooLarge,
+    TooManyFollowers,
     Unavailable,
     UnexpectedAnswer,
     Unreachable,
@@ -82,6 +84,9 @@ __all__ = [
     "AgentMemoryError",
     "AgentsTimelinePage",
     "BarrierTimeout",
+    "Channel",
+    "ChannelInfo",
+    "ChannelPage",
     "ClientHeaderMissing",
     "CutOff",
     "DeadLetter",
@@ -104,6 +109,8 @@ __all__ = [
     "JournalFull",
     "KeyReused",
     "Knowledge",
+    "Message",
+    "MessagePage",
     "NewEvent",
     "NoDeadLetter",
     "NoFact",
@@ -117,6 +124,7 @@ __all__ = [
     "Position",
     "PositionLost",
     "ProblemError",
+    "Published",
     "RecallUnavailable",
     "Recalled",
     "Receipt",
@@ -134,6 +142,7 @@ __all__ = [
     "StoreUnavailable",
     "TimelinePage",
     "TooLarge",
+    "TooManyFollowers",
     "Unavailable",
     "UnexpectedAnswer",
     "Unreachable",

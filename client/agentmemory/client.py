@@ -16,6 +16,7 @@ from yarl import URL
 
 from agentmemory.agent import Agent
 from agentmemory.calls import query_string
+from agentmemory.channels import Channel, ChannelInfo, ChannelPage
 from agentmemory.encoding import encode
 from agentmemory.errors import BarrierTimeout, NotReady, Unavailable, Unreachable
 from agentmemory.models import AgentEvent, AgentsTimelinePage, DeadLetter, DeadLetterPage, Position, Receipt, Status
@@ -77,6 +78,31 @@ class AgentMemory:
             ValueError: no agent can have that name.
         """
         return Agent(self._transport, name)
+
+    def channel(self, name: str) -> Channel:
+        """One channel of messages between agents; nothing is sent.
+
+        Raises:
+            ValueError: no channel can have that name.
+        """
+        return Channel(self._transport, name)
+
+    async def channels(self, *, page_size: int = 100) -> AsyncIterator[ChannelInfo]:
+        """All channels by name, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.channel_page(limit=page_size, cursor=cursor)
+            for channel in page.channels:
+                yield channel
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def channel_page(self, *, limit: int = 100, cursor: str | None = None) -> ChannelPage:
+        """One page of them; `cursor`, from the page before, continues."""
+        query = {"limit": limit} | ({"cursor": cursor} if cursor else {})
+        answer = await self._transport.send(Request(method="GET", path=f"/v1/channels?{urlencode(query)}"))
+        return answer.decode(ChannelPage)
 
     async def status(self) -> Status:
         """Lag, counts, and each shard."""

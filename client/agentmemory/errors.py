@@ -28,6 +28,7 @@ AgentMemoryError
         ├── ShardClosed
         ├── JournalFull
         ├── RecallUnavailable
+        ├── TooManyFollowers
         ├── WrongEvictionPolicy
         ├── ForeignStore
         └── SchemaMismatch
@@ -219,7 +220,7 @@ class TooLarge(ProblemError):
 
 
 class PositionLost(ProblemError):
-    """A store went back in time past the position; what stood there is gone."""
+    """A store went back in time past the position, or its channel was forgotten; what stood there is gone."""
 
     code = "position-lost"
 
@@ -264,6 +265,12 @@ class RecallUnavailable(Unavailable):
     """No embedding can be made, now or at all."""
 
     code = "recall-unavailable"
+
+
+class TooManyFollowers(Unavailable):
+    """The sidecar serves no more that wait for messages of channels."""
+
+    code = "too-many-followers"
 
 
 class WrongEvictionPolicy(Unavailable):

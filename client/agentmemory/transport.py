@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -155,6 +155,45 @@ class Transport:
             raise Unreachable(f"{self.url} did not answer within {seconds:.3g} s.") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Unreachable(f"{_reason(self.url, error)} Is the sidecar running there?") from error
+
+    async def follow(self, request: Request, *, silence: float) -> AsyncGenerator[str, None]:
+        """The lines of an answer that comes bit by bit, in one try; `silence` is how many seconds it may say nothing.
+
+        Raises:
+            Unreachable: no answer, one that was cut off, or silence.
+            ProblemError: the sidecar refused.
+            UnexpectedAnswer: what answers is not AgentMemory.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=silence)
+        try:
+            async with self._opened.request(
+                request.method,
+                URL(self.url + request.path, encoded=True),
+                headers=dict(request.headers),
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                if response.status != 200:
+                    _judge(Answer(response.status, response.headers, await response.read()), self.url)
+                rest = b""
+                async for chunk in response.content.iter_any():
+                    *whole, rest = (rest + chunk).split(b"\n")
+                    for line in whole:
+                        yield line.decode(errors="replace")
+        except TimeoutError:
+            raise Unreachable(f"{self.url} said nothing for {silence:.3g} s.") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unreachable(f"{_reason(self.url, error)} Is the sidecar running there?") from error
+
+    @property
+    def retries(self) -> Retries:
+        """How long a request is repeated."""
+        return self._retries
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for one try of a request."""
+        return self._timeout
 
     @property
     def _opened(self) -> aiohttp.ClientSession:

@@ -5,6 +5,7 @@
     MemoryFault
     ├── InvalidInput          the caller's request can never succeed as it is
     │   ├── InvalidAgentId
+    │   ├── InvalidChannel
     │   ├── InvalidPosition
     │   ├── UnstorableText
     │   └── KeyReused
@@ -25,6 +26,7 @@
         ├── ShardClosed
         ├── JournalFull
         ├── RecallUnavailable
+        ├── TooManyFollowers
         └── Refused           it needs a person first
             ├── WrongEvictionPolicy
             ├── ForeignStore
@@ -55,6 +57,13 @@ class InvalidAgentId(InvalidInput):
 
     code = "invalid-agent-id"
     title = "Invalid agent id"
+
+
+class InvalidChannel(InvalidInput):
+    """A channel's name is 1 to 128 of the characters A-Z a-z 0-9 . _ : @ + ~ = - and begins with a letter or digit."""
+
+    code = "invalid-channel"
+    title = "Invalid channel"
 
 
 class InvalidPosition(InvalidInput):
@@ -225,6 +234,14 @@ class RecallUnavailable(Unavailable):
 
     code = "recall-unavailable"
     title = "Recall unavailable"
+
+
+class TooManyFollowers(Unavailable):
+    """As many wait for messages of channels as this sidecar serves at once."""
+
+    code = "too-many-followers"
+    title = "Too many followers"
+    retry_after = 5
 
 
 class Refused(Unavailable):

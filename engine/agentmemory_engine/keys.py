@@ -8,7 +8,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from uuid import UUID
 
-from agentmemory_engine.errors import InvalidAgentId
+from agentmemory_engine.errors import InvalidAgentId, InvalidChannel
 
 _AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+~=-]{0,127}", re.ASCII)
 
@@ -17,7 +17,8 @@ REDIS_COMMANDS = (
     "ping", "hello", "auth", "client|setname", "info", "eval", "evalsha", "script|load", "get", "getrange", "set",
     "del", "exists", "pexpire", "pttl", "persist", "hget", "hmget", "hset", "hdel", "zadd", "zrem", "zrange",
     "zrangebyscore", "zremrangebyscore", "zcard", "rpush", "lrange", "lindex", "llen", "ltrim", "xadd", "xlen",
-    "xrange", "xtrim", "xinfo|stream", "time",
+    "xrange", "xtrim", "xinfo|stream", "time", "xreadgroup", "xautoclaim", "xpending", "xack", "xgroup|create",
+    "xgroup|createconsumer", "xgroup|delconsumer", "xgroup|destroy", "xinfo|consumers", "hlen", "zscore",
 )  # fmt: skip
 
 
@@ -26,6 +27,18 @@ def check_agent(agent: str) -> str:
     if _AGENT.fullmatch(agent) is None:
         raise InvalidAgentId(f"{agent[:64]!r} is not an agent id. {InvalidAgentId.__doc__}")
     return agent
+
+
+def is_name(text: str) -> bool:
+    """Whether it keeps to the rule of agent ids, to which channels, groups and consumers keep as well."""
+    return _AGENT.fullmatch(text) is not None
+
+
+def check_channel(channel: str) -> str:
+    """Return the channel's name as it is. Raises InvalidChannel."""
+    if _AGENT.fullmatch(channel) is None:
+        raise InvalidChannel(f"{channel[:64]!r} is not a channel. {InvalidChannel.__doc__}")
+    return channel
 
 
 @lru_cache(maxsize=4096)
@@ -110,6 +123,21 @@ class Keys:
 
     def idempotency(self, shard: int, agent: str, key: bytes) -> str:
         return self._shard(shard, f"key:{agent}:{key.hex()}")
+
+    def channels(self, shard: int) -> str:
+        """Sorted set: the channels of the shard, by when the last message of each is not kept any longer."""
+        return self._shard(shard, "channels")
+
+    def channel(self, shard: int, channel: str) -> str:
+        """Stream: the channel's messages."""
+        return self._shard(shard, "channel:" + channel)
+
+    def channel_state(self, shard: int, channel: str) -> str:
+        """Hash: the last position given, the bytes kept, how far each group has come."""
+        return self._shard(shard, "channel-state:" + channel)
+
+    def channel_key(self, shard: int, channel: str, key: bytes) -> str:
+        return self._shard(shard, f"channel-key:{channel}:{key.hex()}")
 
     def acl(self) -> list[str]:
         """The rules of the ACL user of this AgentMemory: its own keys, an explicit list of commands, no channels."""

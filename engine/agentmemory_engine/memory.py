@@ -26,6 +26,7 @@ from agentmemory_engine.answers import (
 )
 from agentmemory_engine.barrier import Barrier
 from agentmemory_engine.batches import raw_or_none
+from agentmemory_engine.channels import Channels
 from agentmemory_engine.consolidation import Consolidator
 from agentmemory_engine.dead_letters import DeadLetters
 from agentmemory_engine.embedding import Embedder
@@ -113,6 +114,7 @@ class Memory:
         self.exporter = Exporter(postgres, self._tail, self._events, self._working, settings)
         self._erasing = Erasing(postgres, self._journal, self._barrier, settings)
         self.retention = Retention(postgres, settings, lambda: self.consolidator.owned, observer)
+        self.channels = Channels(redis, settings)
         self.dead_letters = DeadLetters(postgres, embed=embedder.enabled)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -154,6 +156,7 @@ class Memory:
                 await self._release_claims()
         finally:
             self._selector.close()
+            await self.channels.close()
             await self._embedder.close()
             await self._redis.close()
             await self._postgres.close()

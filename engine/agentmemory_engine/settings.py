@@ -29,6 +29,15 @@ class Settings:
     snapshots_kept: int = 5
     retention: float | None = None
     """How long an event stays after it was accepted; None: for good."""
+    channel_messages: int = 10_000
+    """What one channel keeps at most; older messages make room."""
+    channel_bytes: int = 32 << 20
+    channel_age: float = 604_800.0
+    """A message older than this is removed by a later one; without any, the last of them at this age."""
+    channel_key_window: float = 3600.0
+    """For how long a publication that is repeated with its idempotency key is known."""
+    followers: int = 100
+    """Who may wait for messages at once."""
 
     @cached_property
     def keys(self) -> Keys:

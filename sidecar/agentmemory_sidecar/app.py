@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -29,10 +30,16 @@ def make_app(
     app[AGENTS] = AllowedAgents(agents, whole=allow_whole)
     for operation in OPERATIONS:
         # An empty agent id is the caller's mistake to be named, not an unknown route.
-        path = operation.path.replace("{agent}", "{agent:[^/]*}")
+        path = re.sub(r"{(agent|channel|group)}", r"{\1:[^/]*}", operation.path)
         app.router.add_route(operation.method, path, operation.handler)
+    app.on_shutdown.append(_end_waiting)
     _add_description(app)
     return app
+
+
+async def _end_waiting(app: web.Application) -> None:
+    """Who waits for messages would hold up the end."""
+    app[MEMORY].channels.followers.stop()
 
 
 def _add_description(app: web.Application) -> None:

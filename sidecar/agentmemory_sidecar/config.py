@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
+from agentmemory_engine.channels import MAX_MESSAGE
 from agentmemory_engine.redis import RedisAddress
 from agentmemory_engine.settings import Settings
 from agentmemory_sidecar.credentials import CredentialFiles
@@ -101,6 +102,10 @@ def _settings(resource: AgentMemory, environment: Mapping[str, str]) -> Settings
         batch_size=spec.consolidation.batch_size,
         retention=None if spec.retention.events is None else float(spec.retention.events),
         lease=_number(environment, "AGENTMEMORY_LEASE", 10.0, 0.5, 600.0),
+        channel_messages=_number(environment, "AGENTMEMORY_CHANNEL_MESSAGES", 10_000, 1, 1_000_000),
+        channel_bytes=_number(environment, "AGENTMEMORY_CHANNEL_BYTES", 32 << 20, MAX_MESSAGE, 1 << 30),
+        channel_age=_number(environment, "AGENTMEMORY_CHANNEL_AGE", 604_800.0, 60.0, 31_536_000.0),
+        followers=_number(environment, "AGENTMEMORY_FOLLOWERS", 100, 1, 10_000),
     )
     instance = environment.get("AGENTMEMORY_INSTANCE")
     return replace(settings, instance=instance) if instance else settings

@@ -14,9 +14,9 @@ from aiohttp import hdrs
 
 from agentmemory_sidecar.guard import CLIENT, REQUEST_ID
 from agentmemory_sidecar.models import Problem
-from agentmemory_sidecar.operations import Document, Operation
+from agentmemory_sidecar.operations import EVENT_STREAM, Document, Operation
 from agentmemory_sidecar.problems import CONTENT_TYPE
-from agentmemory_sidecar.requests import IDEMPOTENCY_KEY
+from agentmemory_sidecar.requests import IDEMPOTENCY_KEY, LAST_EVENT_ID
 
 Json = dict[str, Any]
 _REFERENCE = "#/components/schemas/{name}"
@@ -26,6 +26,7 @@ _EVERYWHERE = (403, 500)
 _HEADERS = {
     IDEMPOTENCY_KEY: "1 to 255 printable ASCII characters. The same key with the same body is one write.",
     hdrs.IF_MATCH: 'The version the document must have, as in its ETag: `"3.7-1042"`.',
+    LAST_EVENT_ID: "Of an event stream: the position after which it goes on; in place of `after`.",
     hdrs.IF_NONE_MATCH: "`*`: there must be no document. On a read: versions that the reader has already.",
 }
 _DESCRIPTION = """\
@@ -81,6 +82,8 @@ def _operation(operation: Operation, schema_of: dict[str, Json]) -> Json:
             **{str(status): _refusal(status, schema_of) for status in sorted({*operation.problems, *_EVERYWHERE})},
         },
     }
+    if operation.streams:
+        described["responses"]["200"]["content"][EVENT_STREAM] = {"schema": {"type": "string"}}
     if operation.body is not None:
         content = {media: {"schema": _schema(kind, schema_of)} for media, kind in operation.body.items()}
         described["requestBody"] = {"required": True, "content": content}

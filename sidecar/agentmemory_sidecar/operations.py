@@ -13,6 +13,7 @@ JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 NDJSON = "application/x-ndjson"
 JSON_PATCH = "application/json-patch+json"
+EVENT_STREAM = "text/event-stream"
 
 
 class Document:
@@ -42,4 +43,6 @@ class Operation:
     headers: tuple[str, ...] = ()
     answers: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
     media: str = JSON
+    streams: bool = False
+    """Whether what it answers comes as server-sent events as well."""
     problems: tuple[int, ...] = ()

@@ -22,6 +22,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 IDEMPOTENCY_KEY = "Idempotency-Key"
 ALLOW_WHOLE = "AGENTMEMORY_ALLOW_EXPORT_AND_ERASURE"
 _WILD = re.compile(r"[*?\[\]]")
+LAST_EVENT_ID = "Last-Event-ID"
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _ENTITY_TAG = re.compile(r'(?:W/)?"([^"]*)"')
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmemory_engine.errors import InvalidAgentId
-from agentmemory_engine.keys import Keys, check_agent, digest_key, event_id, shard_of
+from agentmemory_engine.keys import REDIS_COMMANDS, Keys, check_agent, digest_key, event_id, shard_of
 
 agents = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:@+~=-]{0,127}", fullmatch=True)
 
@@ -16,6 +19,8 @@ def test_names_never_change() -> None:
     keys = Keys("default", "research")
     assert keys.journal(3) == "am:default.research:{default.research/3}:journal"
     assert keys.document(3, "bob") == "am:default.research:{default.research/3}:document:bob"
+    assert keys.channel(3, "c") == "am:default.research:{default.research/3}:channel:c"
+    assert keys.channel_state(3, "c") == "am:default.research:{default.research/3}:channel-state:c"
     assert keys.schema == "am_default_research_4346fbd4"
     assert [shard_of(agent, 16) for agent in ("a", "bob", "agent-1")] == [15, 2, 10]
     assert str(event_id("bob", digest_key("k"), 0)) == "d0327172-61a5-8489-a4c2-dbe9f946965e"
@@ -51,6 +56,15 @@ def test_a_schema_leaves_room_for_role_suffixes(namespace: str, name: str) -> No
 
 def test_schemas_of_similar_names_differ() -> None:
     assert Keys("a-b", "c").schema != Keys("a", "b-c").schema
+
+
+def test_a_script_uses_no_command_that_the_acl_refuses() -> None:
+    used: set[str] = set()
+    for script in files("agentmemory_engine.scripts").iterdir():
+        for command, sub in re.findall(r"p?call\('(\w+)'(?:, '(\w+)')?", script.read_text()):
+            container = command in ("XGROUP", "XINFO", "SCRIPT")
+            used.add(f"{command}|{sub}".lower() if container else command.lower())
+    assert {"xadd", "xgroup|create"} <= used <= set(REDIS_COMMANDS)
 
 
 def test_the_acl_gives_no_category_and_no_command_that_sees_other_keys() -> None:

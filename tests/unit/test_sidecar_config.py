@@ -73,6 +73,10 @@ def test_the_whole_resource_becomes_settings(load: Load) -> None:
     assert (settings.ttl, settings.recent_messages, settings.max_document_size) == (5400.0, 20, 524_288)
     assert (settings.max_delay, settings.batch_size) == (0.5, 64)
     assert (settings.instance, settings.lease) == ("pod-1", 3.0)
+    channels = {"MESSAGES": "5", "BYTES": "300000", "AGE": "60"}
+    changed = load(AGENTMEMORY_FOLLOWERS="7", **{f"AGENTMEMORY_CHANNEL_{name}": to for name, to in channels.items()})
+    kept = changed.settings
+    assert (kept.channel_messages, kept.channel_bytes, kept.channel_age, kept.followers) == (5, 300_000, 60.0, 7)
     assert (config.port, config.ops_port, config.agents) == (7170, 7171, ("a", "b-*"))
     assert (config.embedding.provider, config.embedding.dimensions) == ("Local", 384)
 
@@ -83,6 +87,7 @@ def test_what_is_left_out_has_the_defaults_of_the_design(load: Load) -> None:
     assert (settings.namespace, settings.shards, settings.ttl, settings.recent_messages) == ("default", 16, 3600.0, 50)
     assert (settings.max_document_size, settings.max_delay, settings.batch_size) == (1 << 20, 5.0, 256)
     assert (config.port, config.ops_port, config.ops_host, config.max_body) == (7070, 7071, "0.0.0.0", 4 << 20)
+    assert (settings.channel_messages, settings.channel_bytes, settings.channel_age) == (10_000, 32 << 20, 604_800.0)
     assert (config.stop_timeout, config.drain_timeout, settings.lease, config.agents) == (20.0, 600.0, 10.0, ())
 
 
@@ -203,6 +208,10 @@ def test_what_is_no_agentmemory_is_refused(load: Load, text: str, named: str) ->
         ("AGENTMEMORY_OPS_PORT", "-1", "is not from"),
         ("AGENTMEMORY_LEASE", "0", "is not from"),
         ("AGENTMEMORY_LEASE", "nan", "is not from"),
+        ("AGENTMEMORY_CHANNEL_MESSAGES", "0", "is not from"),
+        ("AGENTMEMORY_CHANNEL_BYTES", "1000", "is not from"),
+        ("AGENTMEMORY_CHANNEL_AGE", "nan", "is not from"),
+        ("AGENTMEMORY_FOLLOWERS", "0", "is not from"),
         ("AGENTMEMORY_MAX_BODY", "1.5", "is not a number"),
         ("AGENTMEMORY_STOP_TIMEOUT", "-1", "is not from"),
     ],

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentmemory.cli import fleet, import_file, knowledge, local, memory, sessions, whole
+from agentmemory.cli import channels, fleet, import_file, knowledge, local, memory, sessions, whole
 
 app = typer.Typer(
     name="agentmemory",
@@ -31,6 +31,7 @@ app.command()(whole.erase)
 app.command()(fleet.status)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(knowledge.app, name="knowledge")
+app.add_typer(channels.app, name="channel")
 app.add_typer(fleet.letters, name="dead-letters")
 
 

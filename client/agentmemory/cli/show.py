@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agentmemory.channels import ChannelInfo, Message, Published
 from agentmemory.knowledge import FoundFacts
 from agentmemory.models import AgentEvent, DeadLetter, Event, Fact, Recalled, Receipt, Status
 from agentmemory.sessions import Session
@@ -89,6 +90,38 @@ def found_facts(console: Console, found: FoundFacts) -> None:
         console.print("Nothing of it is known.")
     if found.not_yet_embedded:
         console.print(f"{found.not_yet_embedded} facts of this agent wait for their vectors.", style="dim")
+
+
+def published(console: Console, done: Published) -> None:
+    """What a message was given."""
+    again = " (an earlier try had come through)" if done.repeated else ""
+    console.print(f"Published at {done.position}{again}.", markup=False)
+
+
+def messages(console: Console, found: Sequence[Message]) -> None:
+    """Messages of a channel, a line each."""
+    for one in found:
+        again = f"  delivery {one.deliveries}" if one.deliveries and one.deliveries > 1 else ""
+        console.print(
+            Text.assemble(
+                (one.position, "dim"), "  ", (_time(one.at), "green"), "  ", (one.sender, "blue"), "  ",
+                (one.type or "-", "magenta"), "  ", _short(one.payload), (again, "yellow"),
+            ),
+            soft_wrap=True,
+        )  # fmt: skip
+
+
+def warn_missed(count: int) -> None:
+    """Say that messages were removed before they were read."""
+    errors().print(f"{count} messages were removed before they were read.", style="yellow", markup=False)
+
+
+def channels(console: Console, found: Sequence[ChannelInfo]) -> None:
+    """Channels, a line each."""
+    table = Table("channel", "messages", "last position")
+    for one in found:
+        table.add_row(Text(one.channel), _count(one.length), one.position)
+    console.print(table if found else "No channels.")
 
 
 def status(console: Console, found: Status) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agentmemory_sidecar.operations import Operation
 from agentmemory_sidecar.routes import (
+    channels,
     consolidation,
     dead_letters,
     erasure,
@@ -27,4 +28,5 @@ OPERATIONS: tuple[Operation, ...] = (
     *dead_letters.OPERATIONS,
     *export.OPERATIONS,
     *erasure.OPERATIONS,
+    *channels.OPERATIONS,
 )
