@@ -138,11 +138,11 @@ async def test_many_writers_of_one_key_leave_one_belief_and_a_history_without_ga
 
 
 async def test_who_waits_for_another_writer_is_believed_from_its_own_turn_on(
-    memory: Memory, stores: LocalStores
+    memory: Memory, make_memory: MakeMemory, stores: LocalStores
 ) -> None:
     await memory.knowledge.put("a", price("1.10"))
     administrator = await admin_postgres(stores)
-    async with memory.knowledge._alone("a"):
+    async with make_memory(work=False, instance="two") as other, other.knowledge._alone("a"):
         waiting = asyncio.create_task(memory.knowledge.put("a", price("1.20")))
         async with asyncio.timeout(30):
             while not await administrator.fetchval(
