@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -14,6 +15,13 @@ LABELS = {"part": "contract", "kind": "one"}
 def config_map(namespace: str, name: str = "one", **data: str) -> Object:
     metadata = {"name": name, "namespace": namespace, "labels": dict(LABELS)}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+async def listed(kube: Kube, space: str, names: set[str]) -> None:
+    """Until a list shows them: what the API server has in its memory may be a moment old."""
+    async with asyncio.timeout(30):
+        while not names <= {one["metadata"]["name"] for one in await kube.list(CONFIG_MAP, space)}:
+            await asyncio.sleep(0.05)
 
 
 class KubeContract:
@@ -88,6 +96,7 @@ class KubeContract:
         other = config_map(space, "two")
         other["metadata"]["labels"]["kind"] = "two"
         await kube.create(other)
+        await listed(kube, space, {"one", "two"})
         found = await kube.list(CONFIG_MAP, space, labels=labels)
         assert sorted(one["metadata"]["name"] for one in found) == names
         assert all(one["kind"] == "ConfigMap" for one in found)
