@@ -175,7 +175,7 @@ WIDE = json.dumps({"x": [{"id": number, "t": "a" * 40} for number in range(9_000
 def test_a_path_that_costs_too_much_is_refused_and_says_why(
     document: bytes, path: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lazy, "MAX_SECONDS", 0.2)
+    monkeypatch.setattr(lazy, "MAX_SECONDS", 0.2 if "takes longer" in reason or reason == "simpler" else 60.0)
     check_object(document)
     with pytest.raises(InvalidInput, match=reason):
         select(document, path)
