@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -22,8 +23,10 @@ from agentmemory_engine.working import WorkingMemory
 _FETCHED = 50
 """Rows that are fetched at once: a row can be large."""
 _SMALLEST_PAGE = 16
-_LARGEST_PAGE = 512
+_LARGEST_PAGE = 64
 _BYTES_A_PAGE = 1 << 20
+_TRIES, _PAUSE = 100, 0.05
+"""Looks, and the seconds between them, for a position that is not before the document's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,7 @@ class Exporter:
     async def begin(self, agent: str) -> Export:
         """Fix where the export ends, with the document as it was there. Raises ShardClosed, StoreUnavailable."""
         shard = self._settings.shard_of(agent)
+        tries = _TRIES
         while True:
             unflushed = await self._tail.unflushed(agent)
             row = await self._postgres.fetchrow("shard_durable", shard)
@@ -99,6 +103,11 @@ class Exporter:
             document, expired = await self._document(agent)
             if document is None or document.version <= position:
                 return Export(agent, position, document, expired, unflushed)
+            tries -= 1
+            if not tries:
+                # Redis went back behind a document that was snapshotted: nothing will ever come up to it.
+                return Export(agent, document.version, document, expired, unflushed)
+            await asyncio.sleep(_PAUSE)
 
     async def _document(self, agent: str) -> tuple[Document | None, bool]:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, overload
 
 import msgspec
@@ -116,7 +116,10 @@ def decode_lazily(text: Raw, budget: Budget) -> Any:
 def number_of(text: str) -> int | float:
     """A number for comparing: whole ones exactly, others as a double."""
     if len(text) <= _LONGEST_NUMBER:
-        exact = Decimal(text)
+        try:
+            exact = Decimal(text)
+        except InvalidOperation:  # an exponent that no decimal has: nothing, or more than anything
+            return float(text)
         if abs(exact.adjusted()) <= _LONGEST_NUMBER and exact == exact.to_integral_value():
             return int(exact)
     return float(text)

@@ -110,7 +110,16 @@ class Vectors:
         if not self._released:
             await self.release()
             self._released = True
-        return sum([await self._embed_batch_of(queue) for queue in QUEUES])
+        done, failure = 0, None
+        for queue in QUEUES:
+            try:
+                done += await self._embed_batch_of(queue)
+            except EmbeddingUnavailable as error:
+                # A text of one queue that no provider takes must not keep those of the other waiting.
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return done
 
     async def _embed_batch_of(self, queue: Queue) -> int:
         started = time.perf_counter()
@@ -175,7 +184,8 @@ class Vectors:
     async def _is_well(self) -> bool:
         """Whether the provider can embed anything at all now."""
         try:
-            await self._embedder.embed([_PROBE])
+            # As a query, which asks also where a fault has the provider left alone for a while.
+            await self._embedder.embed_query(_PROBE)
         except (EmbeddingUnavailable, Unembeddable):
             return False
         return True

@@ -13,6 +13,7 @@ from agentmemory.local.stores import LocalStores
 from agentmemory_engine.embedding import EmbeddingUnavailable, Unembeddable, Vector, from_floats
 from agentmemory_engine.errors import InvalidInput, RecallUnavailable
 from agentmemory_engine.events import Filter
+from agentmemory_engine.facts import NewFact
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.recall import RecallQuery
 from agentmemory_engine.settings import Settings
@@ -179,3 +180,12 @@ async def test_a_vector_of_the_callers_own_is_checked(make_memory: MakeMemory) -
 async def test_without_a_provider_recall_says_so(memory: Memory) -> None:
     with pytest.raises(RecallUnavailable, match="provider"):
         await memory.recall("a", RecallQuery(query="x", strategy="semantic"))
+
+
+async def test_a_fact_that_no_provider_takes_keeps_no_event_from_its_vector(make_memory: MakeMemory) -> None:
+    oracle = Oracle()
+    oracle.crashes_on = "poison"
+    async with make_memory(embedder=oracle) as memory:
+        await memory.knowledge.put("a", NewFact(topic="t", content="poison"))
+        receipt = await record(memory, "a", "said meanwhile")
+        await memory.wait([("a", receipt.position)], "searchable", 30)

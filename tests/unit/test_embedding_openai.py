@@ -8,13 +8,14 @@ import traceback
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import count
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from agentmemory_engine.embedding import EmbeddingUnavailable, Unembeddable, from_floats
-from agentmemory_engine.embedding.endpoint import Patience, retry_after
+from agentmemory_engine.embedding.endpoint import Patience, TimedOut, retry_after
 from agentmemory_engine.embedding.openai import MAX_TEXTS, MAX_TOKENS, OpenAIEmbedder, batches
 from support.stub_embeddings import Answer, Fault, StubEmbeddings, answering, failing, vector_of
 
@@ -136,7 +137,7 @@ def refusing(*words: str, status: int = 400) -> Fault:
     return refuse
 
 
-@pytest.mark.parametrize("status", [400, 404, 413, 422])
+@pytest.mark.parametrize("status", [400, 413, 422])
 @pytest.mark.parametrize("place", [0, 13, MAX_TEXTS, 2 * MAX_TEXTS - 1])
 async def test_a_text_that_is_refused_is_found(
     stub: StubEmbeddings, embedder: OpenAIEmbedder, status: int, place: int
@@ -150,6 +151,41 @@ async def test_a_text_that_is_refused_is_found(
     assert PROBE in stub.inputs()
     with pytest.raises(Unembeddable):
         await embedder.embed_query("bad")
+
+
+@pytest.mark.parametrize("status", [402, 404])
+async def test_a_server_beside_another_that_has_no_model_makes_no_text_unembeddable(
+    stub: StubEmbeddings, embedder: OpenAIEmbedder, status: int
+) -> None:
+    """Behind a load balancer, each request may meet another one."""
+    assert await embedder.embed(["a"]) == expected("a")
+    turns = count()
+    stub.always = lambda request: None if next(turns) % 2 else failing(status)(request)
+    with pytest.raises(EmbeddingUnavailable, match="takes one text and refuses another"):
+        await embedder.embed(["a"])
+
+
+async def test_a_refusal_that_is_not_repeated_condemns_no_text(stub: StubEmbeddings, embedder: OpenAIEmbedder) -> None:
+    assert await embedder.embed(["a"]) == expected("a")
+    turns = count()
+    stub.always = lambda request: None if next(turns) else failing(400)(request)
+    assert await embedder.embed(["a"]) == expected("a")
+
+
+async def test_a_slow_query_leaves_batches_as_large_as_they_are(
+    stub: StubEmbeddings, embedder: OpenAIEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def time_out(*_: object, **__: object) -> None:
+        raise TimedOut("late")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedder, "_ask", time_out)
+        for ask in (embedder.embed_query, lambda text: embedder.embed([text])):
+            with pytest.raises(EmbeddingUnavailable):
+                await ask("a")
+    before = len(stub.seen)
+    await embedder.embed(["a"] * MAX_TEXTS)
+    assert [len(one) for one in stub.inputs()[before:]][-1] == MAX_TEXTS
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])

@@ -227,3 +227,10 @@ def test_every_value_of_any_document_is_found_and_found_again(document: dict[str
         assert (again.path, bytes(again.value)) == (match.path, bytes(match.value))
         assert bytes(match.value) in body
         assert msgspec.json.decode(match.value) in every_place(document)
+
+
+@pytest.mark.parametrize("number", ["1e99999999999999999999", "-1e99999999999999999999", "1e-99999999999999999999"])
+def test_an_exponent_that_no_decimal_has_is_compared_all_the_same(number: str) -> None:
+    body = b'[{"a": ' + number.encode() + b"}]"
+    assert [bytes(match.value) for match in select(body, "$[*].a")] == [number.encode()]
+    assert len(select(body, f"$[?@.a == {number}]")) == 1

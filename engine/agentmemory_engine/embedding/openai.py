@@ -27,6 +27,8 @@ MAX_TOKENS = 16_000
 _PROBE = "Is anyone there?"
 _LARGEST_NUMBER = 40
 _TOO_LARGE = 413
+_OF_THE_TEXT = (400, _TOO_LARGE, 422)
+"""Statuses that may be about what was sent; any other is about the server, or the way to it."""
 _WIDTH = 4
 """Bytes of a float in base64."""
 
@@ -107,7 +109,8 @@ class OpenAIEmbedder:
         try:
             return await self._ask(texts, self._options, query=query)
         except TimedOut:
-            self._most = max(1, len(texts) // 2)
+            if not query and len(texts) > 1:
+                self._most = len(texts) // 2
             raise
         except Refused as refusal:
             if refusal.status == _TOO_LARGE:
@@ -115,6 +118,9 @@ class OpenAIEmbedder:
             if not self._settled:
                 await self._settle(query=query)
                 return await self._embed_batch(texts, first, query=query)
+            if refusal.status not in _OF_THE_TEXT:
+                await self._settle(query=query)
+                raise EmbeddingUnavailable(f"the provider takes one text and refuses another ({refusal})") from None
             if len(texts) > 1:
                 half = len(texts) // 2
                 left = await self._embed(texts[:half], first, query=query)
@@ -122,7 +128,11 @@ class OpenAIEmbedder:
             before = self._options
             await self._settle(query=query)
             if self._options == before:
-                raise Unembeddable(f"the provider refuses it ({refusal})", index=first) from None
+                # Once more, since another server behind the same address may have answered the probe.
+                try:
+                    return await self._ask(texts, self._options, query=query)
+                except Refused as again:
+                    raise Unembeddable(f"the provider refuses it ({again})", index=first) from None
             return await self._embed_batch(texts, first, query=query)
 
     async def _settle(self, *, query: bool) -> None:

@@ -26,5 +26,6 @@ CREATE INDEX erasures_pending ON {schema}.erasures (shard, opening, sequence) WH
 -- erasure; any other one that is there after the mark is newer.
 ALTER TABLE {schema}.agent_sessions ADD COLUMN derived boolean NOT NULL DEFAULT false;
 
--- For the cascade: before version 18, Postgres would read all vectors of the agent for each event that is deleted.
+-- For the cascade: before version 18, Postgres would read all vectors of the agent for each row that is deleted.
 CREATE INDEX event_embeddings_event ON {schema}.event_embeddings (agent_id, id);
+CREATE INDEX knowledge_embeddings_fact ON {schema}.knowledge_embeddings (agent_id, id);

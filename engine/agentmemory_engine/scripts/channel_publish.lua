@@ -31,11 +31,12 @@ local size = #ARGV[7] + #ARGV[8]
 local count = redis.call('XLEN', KEYS[3])
 -- A stream that expired took its bytes along.
 local bytes = count == 1 and size or tonumber(before[3] or 0) + size
-local start, past, examined = '-', nil, 0
+-- Mostly nothing is to go: the oldest alone is looked at first, as its payload comes along.
+local start, past, examined, width = '-', nil, 0, 1
 while start do
-  local page = redis.call('XRANGE', KEYS[3], start, '+', 'COUNT', 16)
-  start = #page == 16 and examined < 1000 and '(' .. page[16][1]
-  examined = examined + 16
+  local page = redis.call('XRANGE', KEYS[3], start, '+', 'COUNT', width)
+  start = #page == width and examined < 1000 and '(' .. page[width][1]
+  examined, width = examined + width, 16
   for _, old in ipairs(page) do
     local fields = old[2]
     if count <= tonumber(ARGV[9]) and bytes <= tonumber(ARGV[11]) and tonumber(fields[4]) >= now - tonumber(ARGV[10])

@@ -84,7 +84,7 @@ repeat
   end
   missed = missed + #claimed[3]
   cursor, rounds = claimed[1], rounds + 1
-until cursor == '0-0' or #entries >= limit or bytes >= room or rounds >= 256
+until cursor == '0-0' or #entries >= limit or bytes >= room or rounds >= 16
 
 local known = seen
 if first and number_of(first) > number_of(seen) + 1 then
