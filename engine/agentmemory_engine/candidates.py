@@ -18,7 +18,8 @@ from agentmemory_engine.terms import terms_of
 
 if TYPE_CHECKING:
     from agentmemory_engine.events import Filter
-    from agentmemory_engine.recall import RecallQuery, Strategy
+    from agentmemory_engine.recall import RecallQuery
+    from agentmemory_engine.semantic import Strategy
 
 Distances = tuple[bytes, bytes]
 """Of vectors: the ids of their events, 16 bytes each, and cosine distances, big-endian floats of 4 bytes."""

@@ -6,20 +6,19 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from agentmemory_engine.answers import FactHit, FoundFacts
 from agentmemory_engine.bm25 import Terms, count_terms, score_texts
-from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable, Vector
-from agentmemory_engine.errors import InvalidInput, RecallUnavailable
+from agentmemory_engine.embedding import Vector
+from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.facts import FactFilter, fact_of
 from agentmemory_engine.fusion import scale, weigh
 from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.semantic import HYBRID, KEYWORD, SEMANTIC, Semantic, Strategy
 from agentmemory_engine.vectors import Vectors
 
-Strategy = Literal["hybrid", "semantic", "keyword"]
-SEMANTIC = "semantic"
 _HELD_FACTS = 20_000
 _SLICE = 64
 """Texts that are taken apart before others get their turn."""
@@ -51,9 +50,9 @@ class _Scored:
 class FactSearch:
     """Searches facts; keeps the words of those that were searched last, which never change under an id."""
 
-    def __init__(self, postgres: Postgres, embedder: Embedder, vectors: Vectors) -> None:
+    def __init__(self, postgres: Postgres, semantic: Semantic, vectors: Vectors) -> None:
         self._postgres = postgres
-        self._embedder = embedder
+        self._semantic = semantic
         self._vectors = vectors
         self._terms: OrderedDict[str, dict[UUID, Terms]] = OrderedDict()
 
@@ -80,21 +79,9 @@ class FactSearch:
 
     async def _vector(self, query: FactQuery) -> tuple[Vector | None, list[str]]:
         """The query's vector, where one is wanted and can be had; else what the search has to do without."""
-        if query.strategy == "keyword":
-            return None, []
-        if not self._embedder.enabled:
-            if query.strategy == SEMANTIC:
-                raise RecallUnavailable("Search by meaning needs embeddings, and `embedding.provider` is None.")
-            return None, []
-        try:
-            return await self._embedder.embed_query(query.query), []
-        except Unembeddable as error:
-            if query.strategy == SEMANTIC:
-                raise InvalidInput(f"The query cannot be embedded: {error}.") from error
-        except EmbeddingUnavailable as error:
-            if query.strategy == SEMANTIC:
-                raise RecallUnavailable(f"The embedding provider does not answer: {error}.") from error
-        return None, [SEMANTIC]
+        vector = await self._semantic.vector_for(query.strategy, query.query)
+        missed = vector is None and query.strategy == HYBRID and self._semantic.enabled
+        return vector, [SEMANTIC] if missed else []
 
     async def _terms_of(self, agent: str, ids: list[UUID]) -> list[Terms]:
         """The words of these facts, in order. Erased meanwhile: none."""
@@ -131,8 +118,8 @@ def _score(row: Any, word: float, strategy: Strategy, vector: Vector | None) -> 
     if strategy != SEMANTIC:
         scores["keyword"] = word
     score = scores.get(SEMANTIC, 0.0)
-    if strategy == "keyword" or vector is None:
+    if strategy == KEYWORD or vector is None:
         score = word
-    elif strategy == "hybrid":
+    elif strategy == HYBRID:
         score = scale(weigh(score, word))
     return _Scored(row["id"], row["believed_from"], score, scores)

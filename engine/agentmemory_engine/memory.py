@@ -101,7 +101,7 @@ class Memory:
         semantic = Semantic(postgres, embedder, self._vectors, settings)
         self._recall = Recall(postgres, semantic, Indexes(postgres), self._tail, settings)
         self.sessions = Sessions(postgres, self._tail)
-        search = FactSearch(postgres, embedder, self._vectors)
+        search = FactSearch(postgres, semantic, self._vectors)
         self.knowledge = Knowledge(postgres, search, settings, progress, embed=embedder.enabled)
         opener = Opener(redis, postgres, self._journal, settings)
         writer = Writer(postgres, settings, embed=embedder.enabled)

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from agentmemory_engine.answers import Hit, Recalled, StoredEvent
 from agentmemory_engine.embedding.text import searchable_text
-from agentmemory_engine.errors import InvalidInput, RecallUnavailable
+from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.events import UNFLUSHED, Filter, Tail, Unflushed, event_of_record, read_unflushed
 from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.semantic import Semantic
+from agentmemory_engine.semantic import HYBRID, SEMANTIC, Semantic, Strategy
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.terms import terms_of
 from agentmemory_engine.threads import in_thread
@@ -25,10 +25,6 @@ from agentmemory_engine.threads import in_thread
 if TYPE_CHECKING:
     from agentmemory_engine.candidates import Candidate, Distances
 
-Strategy = Literal["hybrid", "semantic", "keyword"]
-HYBRID: Final = "hybrid"
-SEMANTIC: Final = "semantic"
-KEYWORD: Final = "keyword"
 MAX_HITS = 100
 _POOL = 4
 """So many times `k` events are looked at where hits are to differ."""
@@ -186,14 +182,8 @@ class Recall:
 
     async def _distances(self, agent: str, query: RecallQuery, strategy: Strategy) -> Distances | None:
         """None where keywords have to do."""
-        if strategy == KEYWORD or (strategy == HYBRID and not self._semantic.enabled):
-            return None
-        try:
-            return await self._semantic.distances(agent, await self._semantic.vector(query.query, query.vector))
-        except (RecallUnavailable, InvalidInput):
-            if strategy == SEMANTIC:
-                raise
-            return None
+        vector = await self._semantic.vector_for(strategy, query.query, query.vector)
+        return None if vector is None else await self._semantic.distances(agent, vector)
 
     async def _read(
         self, agent: str, candidates: Sequence[Candidate], pending: Iterable[StoredEvent]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final, Literal
 
 from agentmemory_engine.answers import Hit
 from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable, Vector, from_floats
@@ -11,6 +11,11 @@ from agentmemory_engine.events import Filter, event_of_record
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.vectors import Vectors
+
+Strategy = Literal["hybrid", "semantic", "keyword"]
+HYBRID: Final = "hybrid"
+SEMANTIC: Final = "semantic"
+KEYWORD: Final = "keyword"
 
 
 class Semantic:
@@ -41,6 +46,22 @@ class Semantic:
             raise InvalidInput(f"The query cannot be embedded: {error}.") from error
         except EmbeddingUnavailable as error:
             raise RecallUnavailable(f"The embedding provider does not answer: {error}.") from error
+
+    async def vector_for(
+        self, strategy: Strategy, query: str | None, given: list[float] | None = None
+    ) -> Vector | None:
+        """The vector that this strategy goes by; None where keywords have to do.
+
+        Raises InvalidInput, RecallUnavailable, where meaning alone is asked for.
+        """
+        if strategy == KEYWORD or (strategy == HYBRID and not self.enabled):
+            return None
+        try:
+            return await self.vector(query, given)
+        except (RecallUnavailable, InvalidInput):
+            if strategy == SEMANTIC:
+                raise
+            return None
 
     def _given_vector(self, vector: list[float]) -> Vector:
         if len(vector) != self._embedder.dimensions:

@@ -34,7 +34,8 @@ from agentmemory_engine.keys import digest_agent
 from agentmemory_engine.knowledge import KnowledgeQuery
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.positions import Position
-from agentmemory_engine.recall import RecallQuery, Strategy
+from agentmemory_engine.recall import RecallQuery
+from agentmemory_engine.semantic import Strategy
 from agentmemory_engine.sessions import NewSession, SessionChange, SessionQuery
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.tombstones import Erasure, Tombstones

@@ -10,9 +10,10 @@ from aiohttp import web
 from msgspec import Meta, Raw, Struct
 
 from agentmemory_engine.errors import NoFact
-from agentmemory_engine.fact_search import FactQuery, Strategy
+from agentmemory_engine.fact_search import FactQuery
 from agentmemory_engine.facts import FactChange, FactFilter, NewFact
 from agentmemory_engine.knowledge import KnowledgeQuery
+from agentmemory_engine.semantic import Strategy
 from agentmemory_engine.turns import decode
 from agentmemory_sidecar.models import LONGEST_QUERY, Fact, FoundFact, Moment, believed, found_fact
 from agentmemory_sidecar.operations import JSON, Operation
