@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 from uuid import uuid4
 
 from agentmemory_engine.keys import Keys, shard_of
+
+Mode = Literal["Hybrid", "Postgres"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +18,7 @@ class Settings:
 
     namespace: str
     name: str
+    mode: Mode = "Hybrid"
     shards: int = 16
     ttl: float = 3600.0
     recent_messages: int = 50

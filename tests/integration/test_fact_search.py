@@ -18,7 +18,7 @@ from agentmemory_engine.fact_search import FactQuery
 from agentmemory_engine.facts import FactFilter, NewFact
 from agentmemory_engine.fusion import scale, weigh
 from agentmemory_engine.memory import Memory
-from support.memories import MakeMemory
+from support.memories import MakeMemory, parts_of
 
 MEANINGS = ("cost price money", "rain weather snow", "city paris berlin", "person alice bob")
 
@@ -105,7 +105,7 @@ async def test_a_fact_is_found_by_a_word_at_once_and_by_its_meaning_once_embedde
 async def test_what_has_no_vector_yet_is_found_by_its_words_beside_what_has_one(make_memory: MakeMemory) -> None:
     async with make_memory(embedder=Meanings(), work=False) as memory:
         await tell(memory, "snow is cold")
-        await memory._vectors.embed_batch()
+        await parts_of(memory).vectors.embed_batch()
         await tell(memory, "rain is wet")
         answer = await search(memory, "rain")
         assert answer.not_yet_embedded == 1
@@ -200,7 +200,7 @@ async def test_a_fact_that_no_provider_takes_is_found_by_its_words(make_memory: 
         await tell(memory, "price", "deadly", "snow")
         for _ in range(5):
             try:
-                await memory._vectors.embed_batch()
+                await parts_of(memory).vectors.embed_batch()
             except EmbeddingUnavailable:
                 continue
         status = await memory.status()
@@ -225,7 +225,7 @@ async def test_the_words_of_many_facts_are_remembered_within_a_bound(
         for agent in ("a", "b", "a"):
             await tell(memory, *(f"price {n}" for n in range(70 if agent == "a" else 2)), agent=agent)
             assert len(await found(memory, "price", agent=agent, k=100)) >= 2
-        held = memory.knowledge._search._terms
+        held = parts_of(memory).knowledge._search._terms
         assert list(held) == ["a"]
         await tell(memory, "price 7 again")
         assert await found(memory, "again", strategy="keyword") == ["price 7 again"]
