@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agentmemory_engine.embedding import Embedder
+from agentmemory_engine.errors import NotInThisMode
 from agentmemory_engine.observer import Observer
 from agentmemory_engine.settings import Settings
 
@@ -24,6 +25,8 @@ def compose(
             from agentmemory_engine import postgres_only
 
             return postgres_only.compose(settings, postgres, embedder, observer)
+        case "Redis":
+            raise NotInThisMode("Mode Redis is not served yet.")
         case "Hybrid":
             assert redis is not None and postgres is not None
             from agentmemory_engine import hybrid

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from agentmemory_engine.keys import Keys, shard_of
 
-Mode = Literal["Hybrid", "Postgres"]
+Mode = Literal["Hybrid", "Redis", "Postgres"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,11 @@ class Settings:
     @cached_property
     def keys(self) -> Keys:
         return Keys(self.namespace, self.name)
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """The stores that the mode uses, by name."""
+        return {"Hybrid": ("redis", "postgres"), "Redis": ("redis",), "Postgres": ("postgres",)}[self.mode]
 
     def shard_of(self, agent: str) -> int:
         return shard_of(agent, self.shards)

@@ -220,8 +220,8 @@ def check_owner(identity: Any, settings: Settings) -> Any:
         )
     if identity["mode"] != settings.mode:
         raise ForeignStore(
-            f"The memory was made in mode {identity['mode']}, and {settings.mode} is configured, which looks for what is "
-            f"stored in another place. Set `mode: {identity['mode']}`, or export its agents into a new memory."
+            f"The memory was made in mode {identity['mode']}, and {settings.mode} is configured, which looks for "
+            f"it in another place. Set `mode: {identity['mode']}`, or export its agents into a new memory."
         )
     return identity
 
