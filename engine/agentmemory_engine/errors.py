@@ -110,15 +110,15 @@ class NoDocument(Missing):
 
 
 class DocumentExpired(Missing):
-    """The document's lease ended; its last snapshot is kept.
+    """The document's lease ended; where there is a Postgres, its last snapshot is kept.
 
-    `version` is the snapshot's version, a position.
+    `version` is the snapshot's version, a position; None where none is kept.
     """
 
     code = "expired"
     title = "Working memory expired"
 
-    def __init__(self, message: str, *, version: str) -> None:
+    def __init__(self, message: str, *, version: str | None) -> None:
         super().__init__(message)
         self.version = version
 

@@ -112,11 +112,10 @@ def merge_pages(
     return sorted(merged.values(), key=lambda event: event.order, reverse=descending)[:limit]
 
 
-class Events:
-    """Reads episodic memory."""
+class TailEvents:
+    """Reads the episodic memory that a tail holds."""
 
-    def __init__(self, postgres: Postgres, intake: Intake, tail: Tails, settings: Settings) -> None:
-        self._postgres = postgres
+    def __init__(self, intake: Intake, tail: Tails, settings: Settings) -> None:
         self._intake = intake
         self._tail = tail
         self._settings = settings
@@ -130,22 +129,21 @@ class Events:
         unflushed = await self.unflushed(agent)
         tail, degraded = unflushed.pending
         after = unflushed.begin(start[0] if start else None, descending=query.descending)
-        place = (*after.entry, after.number) if after else (None, None, None)
-        conditions = query.filter
-        statement = "timeline_backwards" if query.descending else "timeline"
-        records = await self._postgres.ask(statement, agent, *place, *conditions.parameters(), query.limit + 1)
-        shard = self._settings.shard_of(agent)
-        stored = [event_of_record(shard, record) for record in records]
+        stored = await self._stored(agent, query, after)
         stored = [event for event in stored if not unflushed.hides(event.position.entry)]
-        wanted = select_events(tail, conditions, after, descending=query.descending)
+        wanted = select_events(tail, query.filter, after, descending=query.descending)
         events = merge_pages(wanted, stored, limit=query.limit + 1, descending=query.descending)
         more = len(events) > query.limit
         events = events[: query.limit]
         return Page(events, self._cursor(agent, query, events[-1]) if more else None, degraded)
 
     async def unflushed(self, agent: str) -> Unflushed:
-        """What of the agent is in the journal. Raises StoreUnavailable when neither store can be asked."""
-        return await read_unflushed(self._tail, self._postgres, agent)
+        """What of the agent is in the tail. Raises StoreUnavailable when no store can be asked."""
+        return await self._tail.unflushed(agent)
+
+    async def _stored(self, agent: str, query: TimelineQuery, after: Place | None) -> list[StoredEvent]:
+        """What else there is: one event more than fit on the page."""
+        return []
 
     def _cursor(self, agent: str, query: TimelineQuery, last: StoredEvent) -> str:
         return format_cursor([place_of(last)], query.fingerprint([agent]))
@@ -173,6 +171,25 @@ class Events:
                 raise
             return Page(window, None, ["older"])
         return Page(page.events[::-1], None, page.degraded)
+
+
+class Events(TailEvents):
+    """Reads episodic memory, in Postgres as well."""
+
+    def __init__(self, postgres: Postgres, intake: Intake, tail: Tails, settings: Settings) -> None:
+        super().__init__(intake, tail, settings)
+        self._postgres = postgres
+
+    async def unflushed(self, agent: str) -> Unflushed:
+        """As TailEvents has it."""
+        return await read_unflushed(self._tail, self._postgres, agent)
+
+    async def _stored(self, agent: str, query: TimelineQuery, after: Place | None) -> list[StoredEvent]:
+        place = (*after.entry, after.number) if after else (None, None, None)
+        statement = "timeline_backwards" if query.descending else "timeline"
+        records = await self._postgres.ask(statement, agent, *place, *query.filter.parameters(), query.limit + 1)
+        shard = self._settings.shard_of(agent)
+        return [event_of_record(shard, record) for record in records]
 
 
 def select_events(

@@ -15,7 +15,7 @@ from agentmemory_engine.declared import lock_declared
 from agentmemory_engine.errors import DocumentExpired, InvalidInput, NoDocument, StoreUnavailable
 from agentmemory_engine.events import Events, TimelineQuery
 from agentmemory_engine.keys import digest_agent
-from agentmemory_engine.parts import Waiting
+from agentmemory_engine.parts import Episodic, Waiting
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.postgres import POISON, Postgres
 from agentmemory_engine.settings import Settings
@@ -140,7 +140,7 @@ class Exporter:
         letters = {row["id"] for row in await self._postgres.fetch("dead_letter_ids", export.agent)}
         moving = letters | {event.id for event in export.unflushed.events or ()}
         seen: set[UUID] = set()
-        async for event in self._events_of(export):
+        async for event in events_of(self._events, export):
             if event.id in moving:
                 seen.add(event.id)
             yield event
@@ -172,21 +172,6 @@ class Exporter:
         for session in sorted(pending):
             yield pending[session]
 
-    async def _events_of(self, export: Export) -> AsyncGenerator[StoredEvent, None]:
-        limit, cursor = _SMALLEST_PAGE, None
-        while True:
-            page = await self._events.timeline(export.agent, TimelineQuery(limit=limit, cursor=cursor))
-            if page.degraded:
-                raise StoreUnavailable("redis", "it does not answer, and an export without what it holds is not whole.")
-            for event in page.events:
-                if event.position > export.position:
-                    return
-                yield event
-            cursor = page.cursor
-            if cursor is None:
-                return
-            limit = _next_limit(limit, page)
-
     async def _rows(self, name: str, *args: Any) -> AsyncGenerator[Any, None]:
         """The rows of one statement as they are at its beginning, a few at a time."""
         async with self._postgres.transaction() as session:
@@ -216,6 +201,26 @@ class Exporter:
                 f"Postgres refuses a line of the import, and nothing of it was stored: {error}."
             ) from error
         return Added(added, known)
+
+
+async def events_of(events: Episodic, export: Export) -> AsyncGenerator[StoredEvent, None]:
+    """The agent's events up to where the export ends, in order, a page at a time.
+
+    Raises StoreUnavailable where some cannot be read.
+    """
+    limit, cursor = _SMALLEST_PAGE, None
+    while True:
+        page = await events.timeline(export.agent, TimelineQuery(limit=limit, cursor=cursor))
+        if page.degraded:
+            raise StoreUnavailable("redis", "it does not answer, and an export without what it holds is not whole.")
+        for event in page.events:
+            if event.position > export.position:
+                return
+            yield event
+        cursor = page.cursor
+        if cursor is None:
+            return
+        limit = _next_limit(limit, page)
 
 
 def _next_limit(limit: int, page: Page) -> int:

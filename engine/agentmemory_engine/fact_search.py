@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-from agentmemory_engine.answers import FactHit, FoundFacts
+from agentmemory_engine.answers import Fact, FactHit, FoundFacts
 from agentmemory_engine.bm25 import Terms, count_terms, score_texts
 from agentmemory_engine.embedding import Vector
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.facts import FactFilter, fact_of
 from agentmemory_engine.fusion import scale, weigh
 from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.semantic import HYBRID, KEYWORD, SEMANTIC, Semantic, Strategy
+from agentmemory_engine.semantic import HYBRID, KEYWORD, SEMANTIC, QueryVectors, Semantic, Strategy
 from agentmemory_engine.vectors import Vectors
 
 _HELD_FACTS = 20_000
@@ -47,13 +49,11 @@ class _Scored:
         return self.score, self.believed_from, self.id
 
 
-class FactSearch:
+class FactSearching(ABC):
     """Searches facts; keeps the words of those that were searched last, which never change under an id."""
 
-    def __init__(self, postgres: Postgres, semantic: Semantic, vectors: Vectors) -> None:
-        self._postgres = postgres
+    def __init__(self, semantic: QueryVectors) -> None:
         self._semantic = semantic
-        self._vectors = vectors
         self._terms: OrderedDict[str, dict[UUID, Terms]] = OrderedDict()
 
     async def search(self, agent: str, query: FactQuery) -> FoundFacts:
@@ -65,8 +65,7 @@ class FactSearch:
         if not query.query.strip():
             raise InvalidInput("`query` is empty; say what to look for.")
         vector, degraded = await self._vector(query)
-        model = None if vector is None else await self._vectors.model()
-        rows = await self._postgres.ask("scan_facts", agent, *query.filter.parameters(), model, vector)
+        rows = await self._scan(agent, query.filter, vector)
         words = [0.0] * len(rows)
         if query.strategy != SEMANTIC:
             terms = await self._terms_of(agent, [row["id"] for row in rows])
@@ -86,15 +85,14 @@ class FactSearch:
     async def _terms_of(self, agent: str, ids: list[UUID]) -> list[Terms]:
         """The words of these facts, in order. Erased meanwhile: none."""
         held = self._terms.get(agent, {})
-        terms = {fact: held[fact] for fact in ids if fact in held}
-        missing = [fact for fact in ids if fact not in terms]
-        rows = await self._postgres.fetch("get_facts", agent, missing) if missing else []
-        for number, row in enumerate(rows, start=1):
-            terms[row["id"]] = count_terms(f"{row['key'] or ''} {row['topic']} {row['content']}")
+        terms = {identity: held[identity] for identity in ids if identity in held}
+        missing = [identity for identity in ids if identity not in terms]
+        for number, fact in enumerate(await self._facts(agent, missing) if missing else [], start=1):
+            terms[fact.id] = count_terms(f"{fact.key or ''} {fact.topic} {fact.content}")
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
         self._keep(agent, terms)
-        return [terms.get(fact, Terms({}, 0)) for fact in ids]
+        return [terms.get(identity, Terms({}, 0)) for identity in ids]
 
     def _keep(self, agent: str, terms: dict[UUID, Terms]) -> None:
         """For the next search. Let go of the agents that were not asked for the longest, where much is held."""
@@ -104,9 +102,34 @@ class FactSearch:
             self._terms.popitem(last=False)
 
     async def _hits(self, agent: str, best: list[_Scored]) -> list[FactHit]:
-        rows = await self._postgres.fetch("get_facts", agent, [one.id for one in best]) if best else []
-        facts = {row["id"]: fact_of(row) for row in rows}
+        facts = {fact.id: fact for fact in (await self._facts(agent, [one.id for one in best]) if best else [])}
         return [FactHit(facts[one.id], one.score, one.scores) for one in best if one.id in facts]
+
+    @abstractmethod
+    async def _scan(self, agent: str, wanted: FactFilter, vector: Vector | None) -> Sequence[Mapping[str, Any]]:
+        """All that is believed at the filter's time: `id`, `believed_from`, whether it `passes` the filter, and
+        the least `distance` of its vectors (None: it has none)."""
+
+    @abstractmethod
+    async def _facts(self, agent: str, ids: list[UUID]) -> list[Fact]:
+        """These facts, in any order, without those that are erased."""
+
+
+class FactSearch(FactSearching):
+    """Searches the facts in Postgres."""
+
+    def __init__(self, postgres: Postgres, semantic: Semantic, vectors: Vectors) -> None:
+        super().__init__(semantic)
+        self._postgres = postgres
+        self._vectors = vectors
+
+    async def _scan(self, agent: str, wanted: FactFilter, vector: Vector | None) -> Sequence[Mapping[str, Any]]:
+        model = None if vector is None else await self._vectors.model()
+        rows: Any = await self._postgres.ask("scan_facts", agent, *wanted.parameters(), model, vector)
+        return cast(Sequence[Mapping[str, Any]], rows)
+
+    async def _facts(self, agent: str, ids: list[UUID]) -> list[Fact]:
+        return [fact_of(row) for row in await self._postgres.fetch("get_facts", agent, ids)]
 
 
 def _score(row: Any, word: float, strategy: Strategy, vector: Vector | None) -> _Scored | None:

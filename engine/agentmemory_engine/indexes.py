@@ -33,7 +33,7 @@ _START = (-1, -1, -1)
 
 
 @dataclass
-class _Held:
+class Held:
     """One agent's index, and up to which row it reaches (opening, sequence, index)."""
 
     postings: Postings
@@ -42,12 +42,52 @@ class _Held:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Indexes:
-    """Keeps them, those that were asked for last, within a bound of memory."""
+class HeldIndexes:
+    """Keeps those that were asked for last, within a bound of memory."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[str, Held] = OrderedDict()
+
+    @asynccontextmanager
+    async def _alone(self, agent: str) -> AsyncIterator[Held]:
+        """The agent's index, which nobody else has meanwhile; not one that was let go of while it was waited for."""
+        while True:
+            held = self._find(agent)
+            async with held.lock:
+                if self._held.get(agent) is held:
+                    yield held
+                    return
+
+    def forget(self, agent: str) -> None:
+        """Build this agent's index anew when it is asked for next."""
+        self._held.pop(agent, None)
+
+    def _find(self, agent: str) -> Held:
+        # What runs the numbers is loaded when somebody asks: many a sidecar is never asked.
+        from agentmemory_engine.postings import Postings
+
+        held = self._held.get(agent)
+        if held is None:
+            held = self._held[agent] = Held(Postings())
+        self._held.move_to_end(agent)
+        return held
+
+    def _forget(self, agent: str, held: Held) -> None:
+        if self._held.get(agent) is held:
+            del self._held[agent]
+
+    def _make_room(self) -> None:
+        """Let go of those that were not asked for the longest; the last one stays."""
+        while len(self._held) > 1 and sum(held.postings.size for held in self._held.values()) > _HELD:
+            self._held.popitem(last=False)
+
+
+class Indexes(HeldIndexes):
+    """The indexes of what Postgres holds."""
 
     def __init__(self, postgres: Postgres) -> None:
+        super().__init__()
         self._postgres = postgres
-        self._held: OrderedDict[str, _Held] = OrderedDict()
 
     @asynccontextmanager
     async def fresh(self, agent: str, tail: Sequence[StoredEvent]) -> AsyncIterator[Postings]:
@@ -68,17 +108,7 @@ class Indexes:
                 self._forget(agent, held)
                 raise
 
-    @asynccontextmanager
-    async def _alone(self, agent: str) -> AsyncIterator[_Held]:
-        """The agent's index, which nobody else has meanwhile; not one that was let go of while it was waited for."""
-        while True:
-            held = self._find(agent)
-            async with held.lock:
-                if self._held.get(agent) is held:
-                    yield held
-                    return
-
-    async def _pending(self, held: _Held, tail: Sequence[StoredEvent]) -> list[Indexed]:
+    async def _pending(self, held: Held, tail: Sequence[StoredEvent]) -> list[Indexed]:
         """The tail without what Postgres has already: by its place, or, where it was sent again, by its id."""
         fresh = {event.id: event for event in reversed(tail) if _place(event) > held.place}
         if not fresh:
@@ -95,29 +125,11 @@ class Indexes:
         """An index of these events alone, whatever Postgres holds."""
         from agentmemory_engine.postings import Postings
 
-        alone = _Held(Postings())
+        alone = Held(Postings())
         alone.postings.add(await self._pending(alone, tail))
         yield alone.postings
 
-    def forget(self, agent: str) -> None:
-        """Build this agent's index anew when it is asked for next."""
-        self._held.pop(agent, None)
-
-    def _find(self, agent: str) -> _Held:
-        # What runs the numbers is loaded when somebody asks: many a sidecar is never asked.
-        from agentmemory_engine.postings import Postings
-
-        held = self._held.get(agent)
-        if held is None:
-            held = self._held[agent] = _Held(Postings())
-        self._held.move_to_end(agent)
-        return held
-
-    def _forget(self, agent: str, held: _Held) -> None:
-        if self._held.get(agent) is held:
-            del self._held[agent]
-
-    async def _catch_up(self, agent: str, held: _Held) -> None:
+    async def _catch_up(self, agent: str, held: Held) -> None:
         from agentmemory_engine.postings import Postings
 
         while True:
@@ -136,11 +148,6 @@ class Indexes:
                 held.place = (found[-1]["opening"], found[-1]["sequence"], found[-1]["index"])
             if len(found) < _PAGE:
                 return
-
-    def _make_room(self) -> None:
-        """Let go of those that were not asked for the longest; the last one stays."""
-        while len(self._held) > 1 and sum(held.postings.size for held in self._held.values()) > _HELD:
-            self._held.popitem(last=False)
 
 
 def _add(postings: Postings, rows: Sequence[Any]) -> None:

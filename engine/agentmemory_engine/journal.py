@@ -223,12 +223,16 @@ class Journal:
         args: list[bytes | str | int] = [
             run_id, turn.agent, digest.hex(), turn.fingerprint.hex(), change.expected, change.kind, change.body,
             turn.session or "", turn.events, int(settings.idempotency_window * 1000), settings.recent_messages,
-            turn.count,
+            turn.count, self._bounds(turn),
         ]  # fmt: skip
         about = f"{digest.hex()} ".encode() + msgspec.json.encode(turn.session) + b"\n"
         for index, text in turn.window[-self._settings.recent_messages :]:
             args += (index, about + text)
         return args
+
+    def _bounds(self, turn: Submission) -> str:
+        """What bounds the agent's history where Redis is all there is, as the script takes it; empty: nothing does."""
+        return ""
 
     def _receipt(self, agent: str, shard: int, digest: bytes, reply: Any, *, count: int) -> Receipt:
         match reply[0]:
@@ -352,11 +356,14 @@ class Journal:
 
         Raises ShardClosed or StoreUnavailable.
         """
+        return await self._page(shard, self._keys.journal(shard), start)
+
+    async def _page(self, shard: int, stream: str, start: Entry) -> TailPage:
         connection = await self._redis.connection()
         reply = await self._redis.run_on(
             connection,
             load_script("tail"),
-            [self._keys.state(shard), self._keys.journal(shard)],
+            [self._keys.state(shard), stream],
             [run_id_of(connection), str(start), _TAIL_ENTRIES, _BATCH_BYTES],
         )
         if reply[0] == b"closed":

@@ -18,7 +18,8 @@ REDIS_COMMANDS = (
     "del", "exists", "pexpire", "pttl", "persist", "hget", "hmget", "hset", "hdel", "zadd", "zrem", "zrange",
     "zrangebyscore", "zremrangebyscore", "zcard", "rpush", "lrange", "lindex", "llen", "ltrim", "xadd", "xlen",
     "xrange", "xtrim", "xinfo|stream", "time", "xreadgroup", "xautoclaim", "xpending", "xack", "xgroup|create",
-    "xgroup|createconsumer", "xgroup|delconsumer", "xgroup|destroy", "xinfo|consumers", "hlen", "zscore",
+    "xgroup|createconsumer", "xgroup|delconsumer", "xgroup|destroy", "xinfo|consumers", "hlen", "zscore", "hincrby",
+    "hexists", "hkeys", "hgetall",
 )  # fmt: skip
 
 
@@ -123,6 +124,47 @@ class Keys:
 
     def idempotency(self, shard: int, agent: str, key: bytes) -> str:
         return self._shard(shard, f"key:{agent}:{key.hex()}")
+
+    def openings(self, shard: int) -> str:
+        """Hash, in mode Redis: of each opening, the last entry of the shard that it found."""
+        return self._shard(shard, "openings")
+
+    def agents(self, shard: int) -> str:
+        """Sorted set, in mode Redis: the agents, by when all of theirs was embedded (+inf: something may not be)."""
+        return self._shard(shard, "agents")
+
+    def claims(self, shard: int) -> str:
+        """Hash, in mode Redis: the agents that a sidecar embeds for: until when, and which."""
+        return self._shard(shard, "claims")
+
+    def log(self, shard: int, agent: str) -> str:
+        """Stream, in mode Redis: the agent's turns, as many as are kept."""
+        return self._shard(shard, "log:" + agent)
+
+    def about(self, shard: int, agent: str) -> str:
+        """Hash, in mode Redis: what outlives the turns in the log.
+
+        `document` the last change of the document; `s:<session>` when it was met first and last; `sessions` and
+        `facts` their revisions; `events` how many there were, and `embedded` how many of them are; `life` the entry of
+        the last erasure.
+        """
+        return self._shard(shard, "about:" + agent)
+
+    def vectors(self, shard: int, agent: str) -> str:
+        """Hash, in mode Redis: of events and facts, by the 16 bytes of the id."""
+        return self._shard(shard, "vectors:" + agent)
+
+    def unembeddable(self, shard: int, agent: str) -> str:
+        """Hash, in mode Redis: why an event or fact gets no vector, by the 16 bytes of the id."""
+        return self._shard(shard, "unembeddable:" + agent)
+
+    def sessions(self, shard: int, agent: str) -> str:
+        """Hash, in mode Redis: the sessions that requests have started or changed."""
+        return self._shard(shard, "sessions:" + agent)
+
+    def facts(self, shard: int, agent: str) -> str:
+        """Hash, in mode Redis: the agent's knowledge, each version by its id."""
+        return self._shard(shard, "facts:" + agent)
 
     def channels(self, shard: int) -> str:
         """Sorted set: the channels of the shard, by when the last message of each is not kept any longer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -74,10 +74,10 @@ class Knowledge:
         `key` makes a repetition harmless: it answers the version that the first request made. Where that made none,
         since it said what was believed, or where it is erased, a repetition is a request of its own. Raises KeyReused.
         """
-        belief, identity, body = Belief.of(new), _identity(agent, key), fingerprint(new)
+        belief, identity, body = Belief.of(new), identity_of(agent, key), fingerprint(new)
         async with self._alone(agent) as session:
             if (known := await self._row(session, "get_fact", agent, identity)) is not None:
-                return _repeated(known, body), False
+                return repeated(known, body), False
             before = None
             if new.key is not None:
                 before = await self._row(session, "fact_by_key", agent, new.key)
@@ -90,10 +90,10 @@ class Knowledge:
 
         Raises NoFact, FactEnded, KeyReused.
         """
-        following, body = _identity(agent, key), fingerprint(change, identity)
+        following, body = identity_of(agent, key), fingerprint(change, identity)
         async with self._alone(agent) as session:
             if (known := await self._row(session, "get_fact", agent, following)) is not None:
-                return _repeated(known, body), False
+                return repeated(known, body), False
             row = await self._existing(session, agent, identity)
             if row["believed_until"] is not None:
                 raise await self._ended(session, agent, row)
@@ -126,26 +126,21 @@ class Knowledge:
         """One version of a fact, believed or not. Raises NoFact."""
         row = await self._postgres.fetchrow("get_fact", check_agent(agent), identity)
         if row is None:
-            raise _no_fact()
+            raise no_fact()
         return fact_of(row)
 
     async def page(self, agent: str, query: KnowledgeQuery) -> FactPage:
         """A page of facts. Later pages list what was believed when the first was read, whatever is written since."""
         check_agent(agent)
-        if query.history and query.filter.at is not None:
-            raise InvalidInput("`history` lists all times; leave it or `at` out.")
-        after = parse_place(query.cursor, Place) if query.cursor else None
-        every = query.history or query.versions_of is not None
-        wanted = query.filter if after is None else replace(query.filter, at=after.at)
-        rows = await self._postgres.ask(
-            "list_facts", agent, *wanted.parameters(), every, query.versions_of, *(after or (None, None))[:2],
-            query.limit + 1,
-        )  # fmt: skip
-        facts = [fact_of(row) for row in rows[: query.limit]]
-        if len(rows) <= query.limit:
-            return FactPage(facts, None)
-        at = wanted.at or (None if every else rows[0]["as_of"])
-        return FactPage(facts, format_place(Place(facts[-1].believed_from, facts[-1].id, at)))
+
+        async def listed(wanted: FactFilter, every: bool, after: Place | None) -> tuple[list[Fact], datetime | None]:
+            rows = await self._postgres.ask(
+                "list_facts", agent, *wanted.parameters(), every, query.versions_of, *(after or (None, None))[:2],
+                query.limit + 1,
+            )  # fmt: skip
+            return [fact_of(row) for row in rows], rows[0]["as_of"] if rows else None
+
+        return await page_of(query, listed)
 
     async def search(self, agent: str, query: FactQuery) -> FoundFacts:
         """The facts that match best, as an exhaustive scan ranks them. Raises RecallUnavailable."""
@@ -170,17 +165,12 @@ class Knowledge:
     async def _existing(self, session: Session, agent: str, identity: UUID) -> Any:
         row = await self._row(session, "get_fact", agent, identity)
         if row is None:
-            raise _no_fact()
+            raise no_fact()
         return row
 
     async def _ended(self, session: Session, agent: str, row: Any) -> FactEnded:
         current = await self._row(session, "current_version", agent, row["origin"])
-        if current is None:
-            return FactEnded("The fact is no longer believed; tell it anew to believe it again.", current=None)
-        return FactEnded(
-            "Another version of the fact is believed by now, the one in `current`; read that, and decide anew.",
-            current=str(current["id"]),
-        )
+        return no_longer_believed(None if current is None else current["id"])
 
     async def _row(self, session: Session, query: str, *args: Any) -> Any:
         return await session.fetchrow(self._postgres.query(query), *args)
@@ -197,15 +187,48 @@ class Knowledge:
         await self._progress.report()
 
 
-def _identity(agent: str, key: str | None) -> UUID:
+Listed = Callable[[FactFilter, bool, Place | None], Awaitable[tuple[list[Fact], datetime | None]]]
+"""Lists one fact more than fit on a page: those of a filter, believed at its time or ever, past a place; and tells up to
+when what was written is seen."""
+
+
+async def page_of(query: KnowledgeQuery, listed: Listed) -> FactPage:
+    """The page that a query asks for. Raises InvalidInput."""
+    if query.history and query.filter.at is not None:
+        raise InvalidInput("`history` lists all times; leave it or `at` out.")
+    after = parse_place(query.cursor, Place) if query.cursor else None
+    every = query.history or query.versions_of is not None
+    wanted = query.filter if after is None else replace(query.filter, at=after.at)
+    found, as_of = await listed(wanted, every, after)
+    facts = found[: query.limit]
+    if len(found) <= query.limit:
+        return FactPage(facts, None)
+    at = wanted.at or (None if every else as_of)
+    return FactPage(facts, format_place(Place(facts[-1].believed_from, facts[-1].id, at)))
+
+
+def identity_of(agent: str, key: str | None) -> UUID:
+    """The id of the version that a request with this key makes. Raises InvalidAgentId."""
     return fact_id(check_agent(agent), digest_key(key or uuid4().hex))
 
 
-def _repeated(row: Any, body: bytes) -> Fact:
+def repeated(row: Any, body: bytes) -> Fact:
+    """What a repetition of the request that made this version answers. Raises KeyReused."""
     if row["fingerprint"] != body:
         raise KeyReused("This idempotency key was used for another fact; take a new key for a new one.")
     return fact_of(row)
 
 
-def _no_fact() -> NoFact:
+def no_longer_believed(current: UUID | None) -> FactEnded:
+    """What is said of a version that is no longer believed; `current` is the one that is."""
+    if current is None:
+        return FactEnded("The fact is no longer believed; tell it anew to believe it again.", current=None)
+    return FactEnded(
+        "Another version of the fact is believed by now, the one in `current`; read that, and decide anew.",
+        current=str(current),
+    )
+
+
+def no_fact() -> NoFact:
+    """What is said where there is none."""
     return NoFact("There is no such fact; its id is as a write, a list or a search gave it.")

@@ -19,14 +19,11 @@ SEMANTIC: Final = "semantic"
 KEYWORD: Final = "keyword"
 
 
-class Semantic:
-    """Compares a vector with those of an agent's events, all of them."""
+class QueryVectors:
+    """Makes vectors of what is asked for."""
 
-    def __init__(self, postgres: Postgres, embedder: Embedder, vectors: Vectors, settings: Settings) -> None:
-        self._postgres = postgres
+    def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
-        self._vectors = vectors
-        self._settings = settings
 
     @property
     def enabled(self) -> bool:
@@ -74,6 +71,16 @@ class Semantic:
             return from_floats(vector)
         except ValueError as error:
             raise InvalidInput(f"`vector` cannot be compared: {error}.") from None
+
+
+class Semantic(QueryVectors):
+    """Compares a vector with those of an agent's events, all of them."""
+
+    def __init__(self, postgres: Postgres, embedder: Embedder, vectors: Vectors, settings: Settings) -> None:
+        super().__init__(embedder)
+        self._postgres = postgres
+        self._vectors = vectors
+        self._settings = settings
 
     async def distances(self, agent: str, vector: Vector) -> tuple[bytes, bytes]:
         """The cosine distance of each of the agent's vectors: ids of 16 bytes, distances of 4 (big-endian floats)."""

@@ -79,27 +79,27 @@ class Sessions:
         A repetition with the same `key` changes nothing, as long as no other start has come between. Raises KeyReused.
         """
         check_agent(agent)
-        digest, body = digest_key(key or uuid4().hex), _fingerprint(new)
+        digest, body = digest_key(key or uuid4().hex), fingerprint_of(new)
         identity = check_session(new.id or str(session_id(agent, digest)))
         mark = (digest, body) if key else (None, None)
         metadata = merge_object(None, new.metadata or {}) if new.metadata is not None else None
         async with self._transaction() as session:
             if key and (known := await self._row(session, "session_by_key", agent, digest)):
-                return _repeated(known, body), False
+                return repeated(known, body), False
             started = await self._begin(session, agent, identity, metadata, *mark, None, None)
             if started is not None:
-                return _record(started), True
+                return record_of(started), True
             found = await self._row(session, "lock_session", agent, identity)
             if found is None:
                 raise StoreUnavailable("postgres", "the session was erased this moment; start it again.")
             if key and found["start_key"] == digest:
-                return _repeated(found, body), False
+                return repeated(found, body), False
             if new.metadata is None:
-                return _record(found), False
+                return record_of(found), False
             merged = merge_object(found["metadata"], new.metadata)
             ended = found["ended_at"] is not None
             changed = await self._row(session, "change_session", agent, identity, merged, ended, *mark)
-            return _record(changed), False
+            return record_of(changed), False
 
     async def change(self, agent: str, identity: str, change: SessionChange) -> SessionRecord:
         """The session after it. What only an unflushed turn has named is a session as well. Raises NoSession."""
@@ -114,7 +114,7 @@ class Sessions:
                 await self._keep(agent, pending, unflushed)
             changed = await self._apply(agent, identity, change)
         if changed is None:
-            raise _no_session(identity)
+            raise no_session(identity)
         return changed
 
     async def _keep(self, agent: str, pending: SessionRecord, unflushed: Unflushed) -> None:
@@ -150,7 +150,7 @@ class Sessions:
             if change.metadata is not UNSET:
                 metadata = merge_object(metadata, change.metadata)
             ended = row["ended_at"] is not None if change.ended is UNSET else change.ended
-            return _record(await self._row(session, "change_session", agent, identity, metadata, ended, None, None))
+            return record_of(await self._row(session, "change_session", agent, identity, metadata, ended, None, None))
 
     async def read(self, agent: str, identity: str) -> SessionRecord:
         """One session, its unflushed events included. Raises NoSession."""
@@ -159,15 +159,15 @@ class Sessions:
         row = await self._get(agent, identity)
         if row is not None:
             with contextlib.suppress(StoreUnavailable, ShardClosed):
-                return _with_tail(_record(row), (await self._pending(agent)).get(identity))
-            return _record(row)
+                return _with_tail(record_of(row), (await self._pending(agent)).get(identity))
+            return record_of(row)
         pending = (await patiently(lambda: self._pending(agent))).get(identity)
         # What was in neither was on its way.
         row = await self._get(agent, identity)
         if row is not None:
-            return _with_tail(_record(row), pending)
+            return _with_tail(record_of(row), pending)
         if pending is None:
-            raise _no_session(identity)
+            raise no_session(identity)
         return pending
 
     async def page(self, agent: str, query: SessionQuery) -> SessionPage:
@@ -193,11 +193,11 @@ class Sessions:
             query.limit + 1,
             digest_agent(agent),
         )
-        found = {one.id: one for one in unflushed if after is None or _place(one) < after}
-        found |= {row["session_id"]: _with_tail(_record(row), pending.get(row["session_id"])) for row in rows}
-        ordered = sorted(found.values(), key=_place, reverse=True)
+        found = {one.id: one for one in unflushed if after is None or place_of(one) < after}
+        found |= {row["session_id"]: _with_tail(record_of(row), pending.get(row["session_id"])) for row in rows}
+        ordered = sorted(found.values(), key=place_of, reverse=True)
         page = ordered[: query.limit]
-        return SessionPage(page, format_place(_place(page[-1])) if len(ordered) > len(page) else None, degraded)
+        return SessionPage(page, format_place(place_of(page[-1])) if len(ordered) > len(page) else None, degraded)
 
     async def _only_in_tail(
         self, agent: str, pending: dict[str, SessionRecord], query: SessionQuery
@@ -235,21 +235,25 @@ def check_session(identity: str) -> str:
     return identity
 
 
-def _fingerprint(new: NewSession) -> bytes:
+def fingerprint_of(new: NewSession) -> bytes:
+    """8 bytes that tell two requests apart under one idempotency key."""
     return blake2b(msgspec.json.encode(new), digest_size=8).digest()
 
 
-def _repeated(row: Any, fingerprint: bytes) -> SessionRecord:
+def repeated(row: Any, fingerprint: bytes) -> SessionRecord:
+    """What a repetition of the request that started this session answers. Raises KeyReused."""
     if row["start_fingerprint"] != fingerprint:
         raise KeyReused("This idempotency key was used to start another session; take a new key for a new one.")
-    return _record(row)
+    return record_of(row)
 
 
-def _no_session(identity: str) -> NoSession:
+def no_session(identity: str) -> NoSession:
+    """What is said where there is none."""
     return NoSession(f"There is no session {identity[:64]!r}; start it, or name it in a turn.")
 
 
-def _record(row: Any) -> SessionRecord:
+def record_of(row: Any) -> SessionRecord:
+    """A session from a row of agent_sessions."""
     return SessionRecord(
         id=row["session_id"],
         started_at=row["started_at"],
@@ -259,7 +263,8 @@ def _record(row: Any) -> SessionRecord:
     )
 
 
-def _place(session: SessionRecord) -> Place:
+def place_of(session: SessionRecord) -> Place:
+    """Where it stands among its agent's sessions."""
     return Place(session.started_at, session.id)
 
 

@@ -33,6 +33,8 @@ class Settings:
     snapshots_kept: int = 5
     retention: float | None = None
     """How long an event stays after it was accepted; None: for good."""
+    history: int = 1000
+    """In mode `Redis`: how many turns of an agent are kept, and up to a sixteenth more."""
     channel_messages: int = 10_000
     """What one channel keeps at most; older messages make room."""
     channel_bytes: int = 32 << 20

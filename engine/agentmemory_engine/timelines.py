@@ -19,6 +19,7 @@ from uuid import UUID
 from agentmemory_engine.answers import StoredEvent
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.events import Events, TimelineQuery, select_events
+from agentmemory_engine.parts import Episodic
 from agentmemory_engine.positions import Entry
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.settings import Settings
@@ -29,6 +30,10 @@ from agentmemory_engine.timeline_cursors import Cursor, Place, format_cursor
 MAX_AGENTS = 50
 _BEFORE_ALL = Place(Entry(-1, -1), -1)
 _AFTER_ALL = Place(Entry((1 << 63) - 1, (1 << 63) - 1), (1 << 15) - 1)
+
+
+Named = tuple[str, UUID]
+"""An event by its agent and id."""
 
 
 class AgentEvent(NamedTuple):
@@ -68,13 +73,11 @@ def merge_standings(timelines: Sequence[Sequence[Standing]], *, descending: bool
     return [one for *_, one in sorted(merged)]
 
 
-class Timelines:
-    """Reads episodic memory across agents."""
+class TailTimelines:
+    """Reads the episodic memory that tails hold, across agents."""
 
-    def __init__(self, postgres: Postgres, events: Events, settings: Settings) -> None:
-        self._postgres = postgres
+    def __init__(self, events: Episodic) -> None:
         self._events = events
-        self._settings = settings
 
     async def page(self, agents: Sequence[str], query: TimelineQuery) -> MergedPage:
         """A page of what these agents did. First the tails, then Postgres, so that nothing on its way is missed.
@@ -110,32 +113,60 @@ class Timelines:
         unflushed: dict[str, Unflushed],
         query: TimelineQuery,
         start: Cursor,
-        pending: dict[tuple[str, UUID], StoredEvent],
+        pending: dict[Named, StoredEvent],
     ) -> list[list[Standing]]:
-        """The next of each agent's events from both tiers, one more than fit on the page; nothing that is erased."""
+        """The next of each agent's events, one more than fit on the page; nothing that is erased."""
+        found = {key: Standing(event.accepted_at, key[0], place_of(event), key[1]) for key, event in pending.items()}
+        found |= await self._stored(unflushed, query, start)
+        timelines: dict[str, list[Standing]] = {agent: [] for agent in unflushed}
+        for one in sorted(found.values(), key=lambda one: one.place, reverse=query.descending):
+            timelines[one.agent].append(one)
+        return [timeline[: query.limit + 1] for timeline in timelines.values()]
+
+    async def _whole(self, page: list[Standing], pending: dict[Named, StoredEvent]) -> list[AgentEvent]:
+        """The events of a page; one that was erased meanwhile is gone from it."""
+        missing = [(one.agent, one.id) for one in page if (one.agent, one.id) not in pending]
+        found = pending | (await self._read(missing) if missing else {})
+        return [AgentEvent(one.agent, found[one.agent, one.id]) for one in page if (one.agent, one.id) in found]
+
+    async def _stored(
+        self, unflushed: dict[str, Unflushed], query: TimelineQuery, start: Cursor
+    ) -> dict[Named, Standing]:
+        """What else there is of these agents' events: one more of each than fit on the page."""
+        return {}
+
+    async def _read(self, wanted: Sequence[Named]) -> dict[Named, StoredEvent]:
+        """Those that are in no tail."""
+        return {}
+
+
+class Timelines(TailTimelines):
+    """Reads episodic memory across agents, in Postgres as well."""
+
+    def __init__(self, postgres: Postgres, events: Events, settings: Settings) -> None:
+        super().__init__(events)
+        self._postgres = postgres
+        self._settings = settings
+
+    async def _stored(
+        self, unflushed: dict[str, Unflushed], query: TimelineQuery, start: Cursor
+    ) -> dict[Named, Standing]:
         agents = list(unflushed)
         unset = _AFTER_ALL if query.descending else _BEFORE_ALL
         places = [(*place.entry, place.number) for place in (one or unset for one in start)]
         columns = [list(column) for column in zip(*places, strict=True)]
         statement = "timelines_backwards" if query.descending else "timelines"
         records = await self._postgres.ask(statement, agents, *columns, *query.filter.parameters(), query.limit + 1)
-        found = {key: Standing(event.accepted_at, key[0], place_of(event), key[1]) for key, event in pending.items()}
+        found: dict[Named, Standing] = {}
         for record in records:
             place = Place(Entry(record["opening"], record["sequence"]), record["index"])
             agent, event = record["agent_id"], record["id"]
             if not unflushed[agent].hides(place.entry):
                 found[agent, event] = Standing(record["accepted_at"], agent, place, event)
-        timelines: dict[str, list[Standing]] = {agent: [] for agent in agents}
-        for one in sorted(found.values(), key=lambda one: one.place, reverse=query.descending):
-            timelines[one.agent].append(one)
-        return [timeline[: query.limit + 1] for timeline in timelines.values()]
+        return found
 
-    async def _whole(self, page: list[Standing], pending: dict[tuple[str, UUID], StoredEvent]) -> list[AgentEvent]:
-        """The events of a page; one that was erased meanwhile is gone from it."""
-        missing = [(one.agent, one.id) for one in page if (one.agent, one.id) not in pending]
-        found = dict(pending)
-        if missing:
-            for record in await self._postgres.fetch("events_of_agents", *map(list, zip(*missing, strict=True))):
-                agent = record["agent_id"]
-                found[agent, record["id"]] = event_of_record(self._settings.shard_of(agent), record)
-        return [AgentEvent(one.agent, found[one.agent, one.id]) for one in page if (one.agent, one.id) in found]
+    async def _read(self, wanted: Sequence[Named]) -> dict[Named, StoredEvent]:
+        rows = await self._postgres.fetch("events_of_agents", *map(list, zip(*wanted, strict=True)))
+        return {
+            (row["agent_id"], row["id"]): event_of_record(self._settings.shard_of(row["agent_id"]), row) for row in rows
+        }

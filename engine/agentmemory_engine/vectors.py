@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID
 
-from agentmemory_engine.complaints import Complaints
 from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable
 from agentmemory_engine.embedding.chunks import split
 from agentmemory_engine.embedding.text import searchable_text
-from agentmemory_engine.errors import Unavailable
+from agentmemory_engine.embedding_loop import EmbeddingLoop, Queued
 from agentmemory_engine.observer import Observer
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.progress import Progress
@@ -24,10 +21,6 @@ logger = logging.getLogger(__name__)
 
 _CLAIM = timedelta(seconds=60)
 _BATCH = 64
-_PART = 8
-"""Texts that are embedded and stored at once: what is done is kept, whatever happens to the rest of the claim."""
-_DEADLY = 3
-_PROBE = "Is anyone there?"
 
 
 @dataclass(frozen=True)
@@ -48,32 +41,25 @@ FACTS = Queue(
 QUEUES = (FACTS, EVENTS)
 
 
-@dataclass(frozen=True)
-class Queued:
-    """What waits in a queue; `attempts` failed by its fault, maybe. `text` is None when it was erased meanwhile."""
+@dataclass(frozen=True, kw_only=True)
+class QueuedRow(Queued):
+    """What waits in a queue."""
 
     queue: Queue
-    agent: str
-    id: UUID
-    attempts: int
-    text: str | None
 
 
-class Vectors:
+class Vectors(EmbeddingLoop[QueuedRow]):
     """The embedding worker of one sidecar."""
 
     def __init__(
         self, postgres: Postgres, embedder: Embedder, settings: Settings, observer: Observer, progress: Progress
     ) -> None:
+        super().__init__(embedder, observer, progress)
         self._postgres = postgres
-        self._embedder = embedder
         self._settings = settings
-        self._observer = observer
-        self._progress = progress
         self._model: int | None = None
         self._released = False
         self._next_shard = dict.fromkeys(QUEUES, 0)
-        self._complaints = Complaints(logger, "embedding waits")
 
     async def model(self) -> int:
         """The number of the embedder's model in this schema. Raises StoreUnavailable."""
@@ -85,25 +71,6 @@ class Vectors:
             assert row is not None
             self._model = row["model"]
         return self._model
-
-    async def run(self) -> None:
-        """Work until cancelled: at each commit of this process, and every second for those of others."""
-        pause = 1.0
-        while True:
-            try:
-                while await self.embed_batch():
-                    pause = 1.0
-                self._complaints.end()
-            except (Unavailable, EmbeddingUnavailable) as error:
-                self._observer.failed("embedding")
-                self._complaints.say(error)
-                pause = min(pause * 2, 30.0)
-                await asyncio.sleep(pause)
-            except Exception:
-                self._observer.failed("embedding")
-                logger.exception("embedding failed; the queue keeps what is pending, and it is tried again")
-                await asyncio.sleep(pause)
-            await self._progress.wait(1.0)
 
     async def embed_batch(self) -> int:
         """Embed one batch of each queue; how much left them. Raises StoreUnavailable, EmbeddingUnavailable."""
@@ -141,15 +108,7 @@ class Vectors:
         for queue in QUEUES:
             await self._postgres.fetch(queue.release, self._settings.instance, False)
 
-    async def _embed_in_parts(self, queued: Sequence[Queued]) -> None:
-        if any(one.attempts for one in queued):
-            for one in queued:
-                await self._embed_alone(one)
-            return
-        for start in range(0, len(queued), _PART):
-            await self._embed(queued[start : start + _PART])
-
-    async def _claim(self, queue: Queue) -> list[Queued]:
+    async def _claim(self, queue: Queue) -> list[QueuedRow]:
         claim = _BATCH, _CLAIM, self._settings.instance
         rows = await self._postgres.fetch(queue.claim, *claim, self._next_shard[queue])
         if not rows and self._next_shard[queue]:
@@ -158,43 +117,23 @@ class Vectors:
         if rows:
             self._next_shard[queue] = rows[0]["shard"] + 1
         return [
-            Queued(
-                queue,
-                row["agent_id"],
-                row["id"],
-                row["attempts"],
-                None
+            QueuedRow(
+                queue=queue,
+                agent=row["agent_id"],
+                id=row["id"],
+                attempts=row["attempts"],
+                text=None
                 if row["content"] is None and row["payload"] is None
                 else searchable_text(row["content"], row["payload"].encode() if row["payload"] else None),
             )
             for row in rows
         ]
 
-    async def _embed_alone(self, one: Queued) -> None:
-        """Embed one; a text that the provider refuses, or crashes on thrice while it is well, is unembeddable."""
-        try:
-            await self._embed([one])
-        except Unembeddable as error:
-            await self._give_up(one, str(error))
-        except EmbeddingUnavailable as error:
-            if one.attempts + 1 < _DEADLY or not await self._is_well():
-                raise
-            await self._give_up(one, f"the provider failed on it {_DEADLY} times: {error}")
-
-    async def _is_well(self) -> bool:
-        """Whether the provider can embed anything at all now."""
-        try:
-            # As a query, which asks also where a fault has the provider left alone for a while.
-            await self._embedder.embed_query(_PROBE)
-        except (EmbeddingUnavailable, Unembeddable):
-            return False
-        return True
-
-    async def _give_up(self, one: Queued, reason: str) -> None:
+    async def _give_up(self, one: QueuedRow, reason: str) -> None:
         logger.warning("%s %s cannot be embedded: %s", one.queue.noun, one.id, reason)
         await self._postgres.fetch(one.queue.give_up, one.agent, one.id, reason[:500])
 
-    async def _embed(self, queued: Sequence[Queued]) -> None:
+    async def _embed(self, queued: Sequence[QueuedRow]) -> None:
         chunks = [(one, number, chunk) for one in queued for number, chunk in enumerate(split(one.text or ""))]
         vectors = await self._embedder.embed([chunk for _, _, chunk in chunks]) if chunks else []
         await self._postgres.fetch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -121,11 +122,10 @@ def check_object(body: bytes) -> bytes:
     return body
 
 
-class WorkingMemory:
-    """Reads documents, and prepares their changes."""
+class Documents(ABC):
+    """Reads current documents, and prepares their changes."""
 
-    def __init__(self, postgres: Postgres, intake: Intake, settings: Settings) -> None:
-        self._postgres = postgres
+    def __init__(self, intake: Intake, settings: Settings) -> None:
         self._intake = intake
         self._settings = settings
 
@@ -144,13 +144,19 @@ class WorkingMemory:
             if stored.kind == DELETED:
                 raise NoDocument("The agent's working memory was deleted; a write starts a new one.")
             return Document(Position(self._settings.shard_of(agent), stored.version), stored.body)
-        last = await self.last_snapshot(agent)
-        if last is None:
-            raise NoDocument("The agent has no working memory yet; a write starts it.")
-        raise DocumentExpired(
-            "The working memory was not used for its ttl and has expired; its last snapshot is kept.",
-            version=str(last.version),
-        )
+        raise await self._why_none(agent)
+
+    @abstractmethod
+    async def _why_none(self, agent: str) -> NoDocument | DocumentExpired:
+        """Why there is neither a document nor a deletion's tombstone. Raises StoreUnavailable."""
+
+    @abstractmethod
+    async def last_snapshot(self, agent: str) -> Document | None:
+        """The newest snapshot, or None where there is none or the document was deleted. Raises StoreUnavailable."""
+
+    @abstractmethod
+    async def snapshot(self, agent: str, version: Position) -> Document:
+        """A kept snapshot. Raises NoSnapshot or StoreUnavailable."""
 
     async def current(self, agent: str) -> Document | None:
         """The document as it is in Redis, or None. Raises ShardClosed or StoreUnavailable."""
@@ -158,20 +164,6 @@ class WorkingMemory:
         if stored is None or stored.kind == DELETED:
             return None
         return Document(Position(self._settings.shard_of(agent), stored.version), stored.body)
-
-    async def last_snapshot(self, agent: str) -> Document | None:
-        """The newest snapshot, or None where there is none or the document was deleted. Raises StoreUnavailable."""
-        row = await self._postgres.fetchrow("last_snapshot", agent)
-        if row is None or row["kind"] == DELETED.encode():
-            return None
-        return Document(Position(row["shard"], Entry(row["opening"], row["sequence"])), row["body"])
-
-    async def snapshot(self, agent: str, version: Position) -> Document:
-        """A kept snapshot. Raises NoSnapshot or StoreUnavailable."""
-        row = await self._postgres.fetchrow("get_snapshot", agent, *version.entry)
-        if row is None or row["shard"] != version.shard or row["kind"] == DELETED.encode():
-            raise NoSnapshot("No snapshot of this version is kept; only the last few of each agent are.")
-        return Document(version, row["body"])
 
     async def prepare(
         self, agent: str, change: DocumentChange | None, expected: str, *, key: str, fingerprint: bytes
@@ -205,3 +197,39 @@ class WorkingMemory:
                 "(maxDocumentSize); keep what is large in events."
             )
         return Change(WRITTEN, body, version)
+
+
+class WorkingMemory(Documents):
+    """Documents with their snapshots in Postgres."""
+
+    def __init__(self, postgres: Postgres, intake: Intake, settings: Settings) -> None:
+        super().__init__(intake, settings)
+        self._postgres = postgres
+
+    async def _why_none(self, agent: str) -> NoDocument | DocumentExpired:
+        last = await self.last_snapshot(agent)
+        if last is None:
+            return never_written()
+        return DocumentExpired(
+            "The working memory was not used for its ttl and has expired; its last snapshot is kept.",
+            version=str(last.version),
+        )
+
+    async def last_snapshot(self, agent: str) -> Document | None:
+        """The newest snapshot, or None where there is none or the document was deleted. Raises StoreUnavailable."""
+        row = await self._postgres.fetchrow("last_snapshot", agent)
+        if row is None or row["kind"] == DELETED.encode():
+            return None
+        return Document(Position(row["shard"], Entry(row["opening"], row["sequence"])), row["body"])
+
+    async def snapshot(self, agent: str, version: Position) -> Document:
+        """A kept snapshot. Raises NoSnapshot or StoreUnavailable."""
+        row = await self._postgres.fetchrow("get_snapshot", agent, *version.entry)
+        if row is None or row["shard"] != version.shard or row["kind"] == DELETED.encode():
+            raise NoSnapshot("No snapshot of this version is kept; only the last few of each agent are.")
+        return Document(version, row["body"])
+
+
+def never_written() -> NoDocument:
+    """What is said of an agent that never had a document."""
+    return NoDocument("The agent has no working memory yet; a write starts it.")

@@ -16,6 +16,7 @@ import pytest
 
 from agentmemory import AgentMemory, CutOff, WholeAgentNotAllowed
 from agentmemory.local.stores import LocalStores
+from agentmemory_engine import export
 from agentmemory_engine.errors import StoreUnavailable
 from agentmemory_engine.export import Exporter, Fact, LetterLine
 from agentmemory_engine.fact_search import FactQuery
@@ -198,19 +199,19 @@ async def test_an_event_that_moves_meanwhile_is_in_it_once(
             await execute(stores, settings, "UPDATE {schema}.dead_letters SET raw = $1", b'{"content": "bad"}')
         await write(memory, "good")
         begun = await memory.exporter.begin("a")
-        events_of = Exporter._events_of
+        events_of = export.events_of
 
-        async def move(self: Exporter, *args: Any) -> AsyncIterator[Any]:
+        async def move(*args: Any) -> AsyncIterator[Any]:
             if moves == "dies before it is read":
                 await flush(memory)
-            async for event in events_of(self, *args):
+            async for event in events_of(*args):
                 yield event
             for letter in await memory.dead_letters.list() if moves.startswith("is") else ():
                 act = memory.dead_letters.replay if moves == "is replayed" else memory.dead_letters.discard
                 await act("a", letter.id)
             await flush(memory)
 
-        monkeypatch.setattr(Exporter, "_events_of", move)
+        monkeypatch.setattr(export, "events_of", move)
         found = [line async for line in memory.exporter.lines(begun)]
         assert [
             "bad, dead" if isinstance(line, LetterLine) else getattr(line, "content", "") for line in found

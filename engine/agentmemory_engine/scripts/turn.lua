@@ -1,10 +1,12 @@
 #!lua
 -- One atomic turn. Redis refuses the whole script when it is out of memory, so nothing is ever half applied.
--- KEYS  state, journal, leases, document, window, idempotency key
+-- KEYS  state, journal, leases, document, window, idempotency key; in mode Redis: state, log, agents, then as above, about
 -- ARGV  1 run  2 agent  3 key digest (hex)  4 fingerprint (hex)  5 expected version: '' any, 'absent', or a version
 --       6 change: '' none, 'w' write, 'x' delete  7 body  8 session  9 events (JSON array)
 --       10 idempotency window (ms)  11 length of the recent window  12 how many events
---       13.. window entries (index, rest) in pairs
+--       13 '', or in mode Redis: lease (ms), turns that are kept, of the events that have a time the first and last, and
+--       whether one has none (1 or 0); times are microseconds since the year 1, of 18 digits
+--       14.. window entries (index, rest) in pairs
 -- Answers {'accepted'|'repeated', entry, version} or {'closed'} | {'reused'} | {'stale', version}
 local mark = redis.call('HMGET', KEYS[1], 'run', 'opening')
 if mark[1] ~= ARGV[1] then return {'closed'} end
@@ -36,7 +38,11 @@ end
 -- One clock for all sidecars: an entry from a clock ahead would hide how long others wait behind it.
 local time = redis.call('TIME')
 local accepted = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
-local entry = redis.call('XADD', KEYS[2], mark[2] .. '-*',
+local place = mark[2] .. '-*'
+if ARGV[13] ~= '' then
+  place = mark[2] .. string.format('-%.0f', redis.call('HINCRBY', KEYS[1], 'sequence', 1))
+end
+local entry = redis.call('XADD', KEYS[2], place,
   'a', ARGV[2], 't', accepted, 'k', ARGV[3], 'f', ARGV[4], 's', ARGV[8], 'e', ARGV[9], 'd', ARGV[6])
 if change ~= '' then
   version = entry
@@ -44,9 +50,9 @@ if change ~= '' then
 elseif version ~= '' then
   redis.call('PERSIST', KEYS[4])
 end
-if #ARGV > 12 then
+if #ARGV > 13 then
   local length
-  for i = 13, #ARGV, 2 do
+  for i = 14, #ARGV, 2 do
     length = redis.call('RPUSH', KEYS[5], entry .. ':' .. ARGV[i] .. ' ' .. accepted .. ' ' .. ARGV[i + 1])
   end
   -- Not at every turn: a trim costs as much as the rest of the window's part.
@@ -55,4 +61,31 @@ end
 redis.call('PERSIST', KEYS[5])
 redis.call('ZADD', KEYS[3], '+inf', ARGV[2])
 redis.call('SET', KEYS[6], ARGV[4] .. ' ' .. entry .. ' ' .. version, 'PX', ARGV[10])
+
+if ARGV[13] ~= '' then
+  local lease, kept, first, last, undated = string.match(ARGV[13], '^(%d+) (%d+) (%d*) (%d*) ([01])$')
+  redis.call('PEXPIRE', KEYS[4], lease)
+  redis.call('PEXPIRE', KEYS[5], lease)
+  if change ~= '' then redis.call('HSET', KEYS[7], 'document', change) end
+  if ARGV[12] ~= '0' then
+    redis.call('HINCRBY', KEYS[7], 'events', ARGV[12])
+    redis.call('HINCRBY', KEYS[1], 'waiting', ARGV[12])
+    if ARGV[8] ~= '' then
+      -- Of 18 digits, the text that sorts first is the earlier time.
+      local now = string.format('%015.0f000', tonumber(accepted) + 62135596800000)
+      if first == '' or (undated == '1' and now < first) then first = now end
+      if last == '' or (undated == '1' and now > last) then last = now end
+      local known = redis.call('HGET', KEYS[7], 's:' .. ARGV[8])
+      if known then
+        local earliest, latest = string.match(known, '^(%d+) (%d+)$')
+        if earliest < first then first = earliest end
+        if latest > last then last = latest end
+      end
+      redis.call('HSET', KEYS[7], 's:' .. ARGV[8], first .. ' ' .. last)
+    end
+  end
+  -- Not at every turn, as with the window.
+  kept = tonumber(kept)
+  if redis.call('XLEN', KEYS[2]) > kept + math.floor(kept / 16) then redis.call('XTRIM', KEYS[2], 'MAXLEN', kept) end
+end
 return {'accepted', entry, version}
