@@ -188,8 +188,8 @@ class Knowledge:
 
 
 Listed = Callable[[FactFilter, bool, Place | None], Awaitable[tuple[list[Fact], datetime | None]]]
-"""Lists one fact more than fit on a page: those of a filter, believed at its time or ever, past a place; and tells up to
-when what was written is seen."""
+"""Lists one fact more than fit on a page: of a filter, believed at its time or ever, past a place; and up to when what
+was written is seen."""
 
 
 async def page_of(query: KnowledgeQuery, listed: Listed) -> FactPage:

@@ -16,9 +16,8 @@ import pytest
 
 from agentmemory import AgentMemory, CutOff, WholeAgentNotAllowed
 from agentmemory.local.stores import LocalStores
-from agentmemory_engine import export
 from agentmemory_engine.errors import StoreUnavailable
-from agentmemory_engine.export import Exporter, Fact, LetterLine
+from agentmemory_engine.export import Exporter, Fact, LetterLine, events_of
 from agentmemory_engine.fact_search import FactQuery
 from agentmemory_engine.facts import FactFilter, NewFact
 from agentmemory_engine.knowledge import KnowledgeQuery
@@ -199,7 +198,6 @@ async def test_an_event_that_moves_meanwhile_is_in_it_once(
             await execute(stores, settings, "UPDATE {schema}.dead_letters SET raw = $1", b'{"content": "bad"}')
         await write(memory, "good")
         begun = await memory.exporter.begin("a")
-        events_of = export.events_of
 
         async def move(*args: Any) -> AsyncIterator[Any]:
             if moves == "dies before it is read":
@@ -211,7 +209,7 @@ async def test_an_event_that_moves_meanwhile_is_in_it_once(
                 await act("a", letter.id)
             await flush(memory)
 
-        monkeypatch.setattr(export, "events_of", move)
+        monkeypatch.setattr("agentmemory_engine.export.events_of", move)
         found = [line async for line in memory.exporter.lines(begun)]
         assert [
             "bad, dead" if isinstance(line, LetterLine) else getattr(line, "content", "") for line in found
