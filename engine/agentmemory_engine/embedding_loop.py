@@ -75,7 +75,11 @@ class EmbeddingLoop(ABC, Generic[One]):
                 self._observer.failed("embedding")
                 logger.exception("embedding failed; the queue keeps what is pending, and it is tried again")
                 await asyncio.sleep(pause)
-            await self._progress.wait(1.0)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Until there may be something to do."""
+        await self._progress.wait(1.0)
 
     async def _embed_in_parts(self, queued: Sequence[One]) -> None:
         if any(one.attempts for one in queued):

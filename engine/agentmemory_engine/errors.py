@@ -29,6 +29,7 @@
         ├── RecallUnavailable
         ├── TooManyFollowers
         └── Refused           it needs a person first
+            ├── NotPrepared
             ├── WrongEvictionPolicy
             ├── ForeignStore
             └── SchemaMismatch
@@ -258,6 +259,13 @@ class Refused(Unavailable):
     code = "refused"
     title = "Refused"
     retry_after = 30
+
+
+class NotPrepared(Refused):
+    """Nobody has made the store ready for this memory."""
+
+    code = "not-prepared"
+    title = "Store not prepared"
 
 
 class WrongEvictionPolicy(Refused):

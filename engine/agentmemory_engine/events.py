@@ -47,15 +47,15 @@ class Filter:
             and (self.role is None or event.role == self.role)
             and (self.since is None or event.at >= self.since)
             and (self.until is None or event.at < self.until)
-            and (self.metadata is None or contains(_json(event.metadata), self._wanted))
+            and (self.metadata is None or contains(json_of(event.metadata), self._wanted))
         )
 
     @cached_property
     def _wanted(self) -> Any:
-        return _json(self.metadata)
+        return json_of(self.metadata)
 
 
-def _json(text: bytes | None) -> Any:
+def json_of(text: bytes | None) -> Any:
     """A JSON value with exact numbers, as jsonb has them."""
     return None if text is None else json.loads(text, parse_float=_number, parse_int=_number)
 

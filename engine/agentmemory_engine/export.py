@@ -15,7 +15,7 @@ from agentmemory_engine.declared import lock_declared
 from agentmemory_engine.errors import DocumentExpired, InvalidInput, NoDocument, StoreUnavailable
 from agentmemory_engine.events import Events, TimelineQuery
 from agentmemory_engine.keys import digest_agent
-from agentmemory_engine.parts import Episodic, Waiting
+from agentmemory_engine.parts import Episodic, Waiting, Working
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.postgres import POISON, Postgres
 from agentmemory_engine.settings import Settings
@@ -112,7 +112,7 @@ class Exporter:
         while True:
             unflushed = await self._tail.unflushed(agent)
             position = Position(shard, max(unflushed.read, await self._barrier.durable(agent)))
-            document, expired = await self._document(agent)
+            document, expired = await document_of(self._working, agent)
             if document is None or document.version <= position:
                 return Export(agent, position, document, expired, unflushed)
             tries -= 1
@@ -120,14 +120,6 @@ class Exporter:
                 # Redis went back behind a document that was snapshotted: nothing will ever come up to it.
                 return Export(agent, document.version, document, expired, unflushed)
             await asyncio.sleep(_PAUSE)
-
-    async def _document(self, agent: str) -> tuple[Document | None, bool]:
-        try:
-            return await self._working.read(agent), False
-        except NoDocument:
-            return None, False
-        except DocumentExpired:
-            return await self._working.last_snapshot(agent), True
 
     async def lines(self, export: Export) -> AsyncGenerator[Line, None]:
         """Sessions, events in order, knowledge, dead letters.
@@ -201,6 +193,16 @@ class Exporter:
                 f"Postgres refuses a line of the import, and nothing of it was stored: {error}."
             ) from error
         return Added(added, known)
+
+
+async def document_of(working: Working, agent: str) -> tuple[Document | None, bool]:
+    """The document, and whether it is the last snapshot of one whose lease ended."""
+    try:
+        return await working.read(agent), False
+    except NoDocument:
+        return None, False
+    except DocumentExpired:
+        return await working.last_snapshot(agent), True
 
 
 async def events_of(events: Episodic, export: Export) -> AsyncGenerator[StoredEvent, None]:

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from agentmemory_engine.answers import Fact
 from agentmemory_engine.errors import InvalidInput
+from agentmemory_engine.events import contains, json_of
 from agentmemory_engine.turns import check_moment
 from agentmemory_engine.working import merge_object
 
@@ -61,6 +62,15 @@ class FactFilter:
         metadata = None if self.metadata is None else self.metadata.decode()
         at = None if self.at is None else check_moment(self.at)
         return self.key, self.topics, metadata, self.min_confidence, at
+
+    def matches(self, fact: Fact) -> bool:
+        """Whether the fact passes, whenever it was believed, as the same conditions in SQL would have it."""
+        return (
+            (self.key is None or fact.key == self.key)
+            and (self.topics is None or fact.topic in self.topics)
+            and (self.min_confidence is None or fact.confidence >= self.min_confidence)
+            and (self.metadata is None or contains(json_of(fact.metadata), json_of(self.metadata)))
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -155,8 +155,8 @@ class Submission:
     change: Change
 
 
-class Journal:
-    """Appends, reads and trims; every call names the run of Redis that it was learnt from."""
+class Acceptance:
+    """Accepts turns; every call names the run of Redis that it was learnt from."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
@@ -186,26 +186,6 @@ class Journal:
             self._turn_args(turn, digest, info.run_id),
         )
         return self._receipt(turn.agent, shard, digest, reply, count=turn.count)
-
-    async def erase(self, agent: str, key: str) -> Receipt:
-        """Put an erasure into the journal, and drop the agent's document and recent window, atomically.
-
-        Raises KeyReused, JournalFull, WrongEvictionPolicy, ShardClosed, StoreUnavailable.
-        """
-        return await patiently(lambda: self._erase(agent, key))
-
-    async def _erase(self, agent: str, key: str) -> Receipt:
-        shard = self._settings.shard_of(agent)
-        digest = digest_key(key)
-        connection = await self._redis.connection()
-        info = connection.info
-        assert info is not None
-        check_policy(info)
-        window = int(self._settings.idempotency_window * 1000)
-        args: list[bytes | str | int] = [info.run_id, agent, digest.hex(), ERASURE.hex(), window]
-        keys = self._turn_keys(shard, agent, digest)
-        reply = await self._redis.run_on(connection, load_script("erase"), keys, args)
-        return self._receipt(agent, shard, digest, reply, count=0)
 
     def _turn_keys(self, shard: int, agent: str, digest: bytes) -> list[str]:
         keys = self._keys
@@ -260,20 +240,6 @@ class Journal:
         """Learn again what of the server's settings can change while it runs. Raises StoreUnavailable."""
         await self._redis.refresh()
 
-    async def probe(self, shard: int) -> Probe:
-        """What is pending, and under which opening. Raises StoreUnavailable."""
-        connection = await self._redis.connection()
-        run, opening, trimmed, pending, age = await self._redis.run_on(
-            connection, load_script("probe"), [self._keys.state(shard), self._keys.journal(shard)], []
-        )
-        return Probe(
-            mark=(run, int(opening)) if run else None,
-            trimmed=Entry.parse(trimmed) if trimmed else None,
-            pending=pending,
-            lag=max(0, age) / 1000,
-            run_id=run_id_of(connection),
-        )
-
     async def document(self, agent: str) -> bytes | None:
         """As Intake has it."""
         shard = self._settings.shard_of(agent)
@@ -306,6 +272,58 @@ class Journal:
         if self._redis.value(await connection.send("HGET", self._keys.state(shard), "run")) != run_id_of(connection):
             raise ShardClosed("Redis has restarted or lost data, and the shard is being opened anew; try again.")
         connection.opened.add(shard)
+
+    async def _page(self, shard: int, stream: str, start: Entry) -> TailPage:
+        """What a stream of turns holds from `start` on, a page of it. Raises ShardClosed or StoreUnavailable."""
+        connection = await self._redis.connection()
+        reply = await self._redis.run_on(
+            connection,
+            load_script("tail"),
+            [self._keys.state(shard), stream],
+            [run_id_of(connection), str(start), _TAIL_ENTRIES, _BATCH_BYTES],
+        )
+        if reply[0] == b"closed":
+            raise ShardClosed("The shard is being opened for a new run of Redis.")
+        first = Entry.parse(reply[2]) if reply[2] else None
+        return TailPage(int(reply[1]), first, bool(reply[3]), [parse_entry(raw) for raw in reply[4]])
+
+
+class Journal(Acceptance):
+    """The pending turns: read, settled and trimmed as well."""
+
+    async def erase(self, agent: str, key: str) -> Receipt:
+        """Put an erasure into the journal, and drop the agent's document and recent window, atomically.
+
+        Raises KeyReused, JournalFull, WrongEvictionPolicy, ShardClosed, StoreUnavailable.
+        """
+        return await patiently(lambda: self._erase(agent, key))
+
+    async def _erase(self, agent: str, key: str) -> Receipt:
+        shard = self._settings.shard_of(agent)
+        digest = digest_key(key)
+        connection = await self._redis.connection()
+        info = connection.info
+        assert info is not None
+        check_policy(info)
+        window = int(self._settings.idempotency_window * 1000)
+        args: list[bytes | str | int] = [info.run_id, agent, digest.hex(), ERASURE.hex(), window]
+        keys = self._turn_keys(shard, agent, digest)
+        reply = await self._redis.run_on(connection, load_script("erase"), keys, args)
+        return self._receipt(agent, shard, digest, reply, count=0)
+
+    async def probe(self, shard: int) -> Probe:
+        """What is pending, and under which opening. Raises StoreUnavailable."""
+        connection = await self._redis.connection()
+        run, opening, trimmed, pending, age = await self._redis.run_on(
+            connection, load_script("probe"), [self._keys.state(shard), self._keys.journal(shard)], []
+        )
+        return Probe(
+            mark=(run, int(opening)) if run else None,
+            trimmed=Entry.parse(trimmed) if trimmed else None,
+            pending=pending,
+            lag=max(0, age) / 1000,
+            run_id=run_id_of(connection),
+        )
 
     async def read(self, shard: int, *, opening: int, epoch: int, count: int) -> Batch | None:
         """The first entries, `count` at most, or None under another opening. Raises StoreUnavailable."""
@@ -357,19 +375,6 @@ class Journal:
         Raises ShardClosed or StoreUnavailable.
         """
         return await self._page(shard, self._keys.journal(shard), start)
-
-    async def _page(self, shard: int, stream: str, start: Entry) -> TailPage:
-        connection = await self._redis.connection()
-        reply = await self._redis.run_on(
-            connection,
-            load_script("tail"),
-            [self._keys.state(shard), stream],
-            [run_id_of(connection), str(start), _TAIL_ENTRIES, _BATCH_BYTES],
-        )
-        if reply[0] == b"closed":
-            raise ShardClosed("The shard is being opened for a new run of Redis.")
-        first = Entry.parse(reply[2]) if reply[2] else None
-        return TailPage(int(reply[1]), first, bool(reply[3]), [parse_entry(raw) for raw in reply[4]])
 
 
 def run_id_of(connection: Connection) -> bytes:

@@ -144,9 +144,9 @@ class Keys:
     def about(self, shard: int, agent: str) -> str:
         """Hash, in mode Redis: what outlives the turns in the log.
 
-        `document` the last change of the document; `s:<session>` when it was met first and last; `sessions` and
-        `facts` their revisions; `events` how many there were, and `embedded` how many of them are; `life` the entry of
-        the last erasure.
+        `document` the last change of the document; `s:<session>` when it was met first and last; `records` their
+        revision; `events` how many events and facts there were, and `embedded` how many of them are; `life` the entry
+        of the last erasure.
         """
         return self._shard(shard, "about:" + agent)
 
@@ -158,13 +158,9 @@ class Keys:
         """Hash, in mode Redis: why an event or fact gets no vector, by the 16 bytes of the id."""
         return self._shard(shard, "unembeddable:" + agent)
 
-    def sessions(self, shard: int, agent: str) -> str:
-        """Hash, in mode Redis: the sessions that requests have started or changed."""
-        return self._shard(shard, "sessions:" + agent)
-
-    def facts(self, shard: int, agent: str) -> str:
-        """Hash, in mode Redis: the agent's knowledge, each version by its id."""
-        return self._shard(shard, "facts:" + agent)
+    def records(self, shard: int, agent: str) -> str:
+        """Hash, in mode Redis: the sessions (`s:<id>`) and the versions of facts (`f:<id>`) that requests have made."""
+        return self._shard(shard, "records:" + agent)
 
     def channels(self, shard: int) -> str:
         """Sorted set: the channels of the shard, by when the last message of each is not kept any longer."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Protocol
@@ -58,19 +59,11 @@ class OwnedShards:
         return owned is not None and await lock_shard(session, self._postgres, owned) is not None
 
 
-class Retention:
-    """The worker that deletes old events, of the agents that it may hold."""
+class RetentionLoop(ABC):
+    """A worker that deletes old events, again and again."""
 
-    def __init__(
-        self,
-        postgres: Postgres,
-        settings: Settings,
-        hold: Hold,
-        observer: Observer,
-    ) -> None:
-        self._postgres = postgres
+    def __init__(self, settings: Settings, observer: Observer) -> None:
         self._settings = settings
-        self._hold = hold
         self._observer = observer
         self._complaints = Complaints(logger, "retention waits")
 
@@ -90,6 +83,25 @@ class Retention:
                 self._observer.failed("retention")
                 logger.exception("retention failed; what is too old is still there, and it is tried again")
             await asyncio.sleep(pause)
+
+    @abstractmethod
+    async def sweep(self) -> int:
+        """Delete what is too old; how many events. Raises StoreUnavailable."""
+
+
+class Retention(RetentionLoop):
+    """The worker that deletes old events, of the agents that it may hold."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        settings: Settings,
+        hold: Hold,
+        observer: Observer,
+    ) -> None:
+        super().__init__(settings, observer)
+        self._postgres = postgres
+        self._hold = hold
 
     async def sweep(self) -> int:
         """Delete what is too old by the clock of Postgres; how many events. Raises StoreUnavailable."""

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Mode Redis: erase an agent. A versioned tombstone takes the document's place, and the log holds this entry alone;
 -- idempotency keys stay, or a retry from before would begin a new life.
--- KEYS  state, log, agents, document, window, idempotency key, about, vectors, unembeddable, sessions, facts
+-- KEYS  state, log, agents, document, window, idempotency key, about, vectors, unembeddable, records
 -- ARGV  1 run  2 agent  3 key digest (hex)  4 fingerprint (hex)  5 idempotency window (ms)  6 lease of the tombstone (ms)
 -- Answers {'accepted'|'repeated', entry, counts} or {'closed'} | {'reused'}; counts are those of documents, messages,
 -- events, vectors, sessions and facts, with commas
@@ -21,19 +21,26 @@ while start do
   for _, entry in ipairs(page) do events = events + #cjson.decode(entry[2][12]) end
   start = #page == 100 and '(' .. page[100][1]
 end
-local sessions = redis.call('HLEN', KEYS[10])
+local sessions, facts, declared = 0, 0, {}
+for _, field in ipairs(redis.call('HKEYS', KEYS[10])) do
+  if string.sub(field, 1, 2) == 'f:' then
+    facts = facts + 1
+  else
+    sessions = sessions + 1
+    declared[field] = true
+  end
+end
 for _, field in ipairs(redis.call('HKEYS', KEYS[7])) do
-  local session = string.match(field, '^s:(.*)$')
-  if session and redis.call('HEXISTS', KEYS[10], session) == 0 then sessions = sessions + 1 end
+  if string.sub(field, 1, 2) == 's:' and not declared[field] then sessions = sessions + 1 end
 end
 local kind = string.match(redis.call('GETRANGE', KEYS[4], 0, 127), '^%S+ (%a) ')
 local counts = table.concat({kind == 'w' and 1 or 0, redis.call('LLEN', KEYS[5]), events, redis.call('HLEN', KEYS[8]),
-  sessions, redis.call('HLEN', KEYS[11])}, ',')
+  sessions, facts}, ',')
 
 local about = redis.call('HMGET', KEYS[7], 'events', 'embedded')
 redis.call('HINCRBY', KEYS[1], 'waiting', tonumber(about[2] or 0) - tonumber(about[1] or 0))
 redis.call('HINCRBY', KEYS[1], 'unembeddable', -redis.call('HLEN', KEYS[9]))
-redis.call('DEL', KEYS[5], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11])
+redis.call('DEL', KEYS[5], KEYS[7], KEYS[8], KEYS[9], KEYS[10])
 redis.call('XTRIM', KEYS[2], 'MAXLEN', 0)
 local time = redis.call('TIME')
 local accepted = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Mode Redis: what is left of an agent of whom nothing is kept any more.
--- KEYS  state, agents, log, about, vectors, unembeddable, then what must not be there: sessions, facts, document, window
+-- KEYS  state, agents, log, about, vectors, unembeddable, then what must not be there: records, document, window
 -- ARGV  1 run  2 agent  3 how long the entry of an erasure stays (ms)
 -- Answers 1, or 0 where something of it is kept
 if redis.call('HGET', KEYS[1], 'run') ~= ARGV[1] then return 0 end
-for i = 7, 10 do
+for i = 7, 9 do
   if redis.call('EXISTS', KEYS[i]) == 1 then return 0 end
 end
 local time = redis.call('TIME')
