@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
+from agentmemory_engine.identity_records import new_identity, parse_identity
 from agentmemory_engine.keys import Keys
 from agentmemory_engine.redis import Credentials, RedisAddress
 
@@ -43,6 +44,15 @@ async def read_identity(client: Any, keys: Keys) -> str | None:
     """The id in the identity record; None where there is none yet. Raises redis.exceptions.RedisError."""
     found = await client.get(keys.identity)
     return None if found is None else str(found)
+
+
+async def make_identity(client: Any, keys: Keys, shards: int) -> str:
+    """The id in the identity record of a memory that has Redis alone, which is made where there is none yet.
+
+    Raises ForeignStore, SchemaMismatch, redis.exceptions.RedisError.
+    """
+    await client.set(keys.identity, new_identity(shards), nx=True)
+    return parse_identity(str(await client.get(keys.identity)), shards)
 
 
 async def set_login(client: Any, keys: Keys, login: Credentials) -> None:

@@ -68,6 +68,17 @@ def _number(text: str) -> Decimal:
         return Decimal("NaN")
 
 
+def is_same_json(one: Any, other: Any) -> bool:
+    """What `=` means for jsonb: numbers by value, members in any order."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(is_same_json(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(is_same_json, one, other))
+    return bool(one == other)
+
+
 def contains(value: Any, wanted: Any) -> bool:
     """What `@>` means for jsonb objects: by key, arrays by element in any order, numbers by value."""
     if isinstance(wanted, dict):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agentmemory_engine.postings import Indexed, Postings
 
 _PAGE = 500
-_ALONE = 200
+ALONE = 200
 """Events that are indexed at once in the event loop; more go to a thread."""
 _HELD = 48 << 20
 """Bytes of all indexes together, about."""
@@ -116,7 +116,7 @@ class Indexes(HeldIndexes):
         places = held.postings.find(b"".join(identity.bytes for identity in fresh))
         known = {identity for identity, place in zip(fresh, places, strict=True) if place >= 0}
         events = [event for identity, event in reversed(fresh.items()) if identity not in known]
-        if len(events) > _ALONE:
+        if len(events) > ALONE:
             return await in_thread(lambda: [indexed_event(event) for event in events])
         return [indexed_event(event) for event in events]
 
@@ -140,7 +140,7 @@ class Indexes(HeldIndexes):
                 continue
             held.revision = revision
             found = [row for row in rows if row["id"] is not None]
-            if len(found) > _ALONE:
+            if len(found) > ALONE:
                 await in_thread(partial(_add, held.postings, found))
             else:
                 _add(held.postings, found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agentmemory_engine.embedding import Embedder
-from agentmemory_engine.errors import NotInThisMode
 from agentmemory_engine.observer import Observer
 from agentmemory_engine.settings import Settings
 
@@ -26,7 +25,10 @@ def compose(
 
             return postgres_only.compose(settings, postgres, embedder, observer)
         case "Redis":
-            raise NotInThisMode("Mode Redis is not served yet.")
+            assert redis is not None
+            from agentmemory_engine import redis_only
+
+            return redis_only.compose(settings, redis, embedder, observer)
         case "Hybrid":
             assert redis is not None and postgres is not None
             from agentmemory_engine import hybrid

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from agentmemory_engine.candidates import Candidate, Distances
 
 MAX_HITS = 100
-_POOL = 4
+POOL = 4
 """So many times `k` events are looked at where hits are to differ."""
 _TRIES = 4
 """Looks while events go from under them; then those that are left are answered."""
-_ALONE = 20_000
+ALONE = 20_000
 """Events that are scored in the event loop; more go to a thread."""
 
 
@@ -126,7 +126,7 @@ class Recall:
         candidates, events = await self._look(agent, query, strategy, distances, pending, erased=erased)
         hits = [Hit(events[one.id], one.score, one.scores) for one in candidates if one.id in events]
         if query.diversity:
-            hits = _diverse(hits, query)
+            hits = diverse(hits, query)
         return Recalled(hits[: query.k], degraded=degraded, not_yet_searchable=waiting + len(pending))
 
     async def _look(
@@ -170,9 +170,9 @@ class Recall:
             with_metadata = await self._with_metadata(agent, query.filter, pending)
             work = partial(
                 rank, index, query, strategy, distances, with_metadata=with_metadata,
-                now=query.now or datetime.now(UTC), count=query.k * (_POOL if query.diversity else 1),
+                now=query.now or datetime.now(UTC), count=query.k * (POOL if query.diversity else 1),
             )  # fmt: skip
-            return await in_thread(work) if len(index) > _ALONE else work()
+            return await in_thread(work) if len(index) > ALONE else work()
 
     async def _with_metadata(self, agent: str, wanted: Filter, pending: list[StoredEvent]) -> bytes | None:
         """The ids of all events whose metadata passes; None where all do."""
@@ -211,7 +211,8 @@ class Recall:
         return unflushed, waiting["events"]
 
 
-def _diverse(hits: Sequence[Hit], query: RecallQuery) -> list[Hit]:
+def diverse(hits: Sequence[Hit], query: RecallQuery) -> list[Hit]:
+    """The best, where what repeats one before it is put back as the query says."""
     from agentmemory_engine.ranking import diversify
 
     def terms(place: int) -> list[str]:

@@ -13,7 +13,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from agentmemory_engine.administration import open_client, set_login
+from agentmemory_engine.administration import make_identity, open_client, set_login
 from agentmemory_engine.postgres import context_for
 from agentmemory_engine.redis import Credentials, RedisAddress
 from agentmemory_engine.schema import migrate, provision
@@ -116,4 +116,6 @@ async def _prepare_postgres(config: Config, dsn: str, login: Credentials) -> Non
 
 async def _prepare_redis(config: Config, address: RedisAddress, administrator: Credentials) -> None:
     async with open_client(address, administrator) as client:
+        if config.settings.mode == "Redis":
+            await make_identity(client, config.settings.keys, config.settings.shards)
         await set_login(client, config.settings.keys, config.credentials.login("redis")())

@@ -71,7 +71,9 @@ def make_memory(stores: LocalStores, settings: Settings, login: Credentials) -> 
         store = None
         if changed.mode != "Postgres":
             store = Redis(RedisAddress(url=stores.redis_url, credentials=lambda: login))
-        postgres = Postgres(postgres_dsn(stores), lambda: login, schema=changed.keys.schema)
+        postgres = None
+        if changed.mode != "Redis":
+            postgres = Postgres(postgres_dsn(stores), lambda: login, schema=changed.keys.schema)
         return Memory(changed, store, postgres, embedder or NullEmbedder(), observer, work=work)
 
     return make

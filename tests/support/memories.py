@@ -11,6 +11,7 @@ import redis.asyncio
 
 from agentmemory.local.stores import LocalStores
 from agentmemory_engine.hybrid import HybridParts
+from agentmemory_engine.identity_records import new_identity
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.parts import Retaining
 from agentmemory_engine.redis import Credentials
@@ -41,11 +42,14 @@ async def admin_postgres(stores: LocalStores) -> asyncpg.Connection[Any]:
 async def prepare(stores: LocalStores, settings: Settings) -> Credentials:
     """What `prepare` does for a laptop: roles and schema, and an ACL user with nothing but its own keys."""
     login = Credentials(settings.keys.schema + "_login", "secret-of-" + settings.name)
-    connection = await admin_postgres(stores)
-    await provision(connection, settings.keys.schema, login)
-    await migrate(connection, settings)
-    await connection.close()
+    if "postgres" in settings.stores:
+        connection = await admin_postgres(stores)
+        await provision(connection, settings.keys.schema, login)
+        await migrate(connection, settings)
+        await connection.close()
     async with admin_redis(stores) as client:
+        if settings.mode == "Redis":
+            await client.set(settings.keys.identity, new_identity(settings.shards), nx=True)
         rules = ["reset", "on", f">{login.password}", *settings.keys.acl()[1:]]
         await client.execute_command("ACL", "SETUSER", login.username, *rules)
         await client.execute_command("ACL", "SAVE")

@@ -1,0 +1,108 @@
+"""Status of a memory that has only Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from agentmemory_engine.answers import ShardStatus, Status
+from agentmemory_engine.errors import Unavailable
+from agentmemory_engine.journal import run_id_of
+from agentmemory_engine.positions import Entry, Position
+from agentmemory_engine.redis import Redis, check_policy, check_room
+from agentmemory_engine.scripts import load_script
+from agentmemory_engine.settings import Settings
+from agentmemory_engine.status import LATE, PATIENCE, reason_of, within
+
+
+class _Standing(NamedTuple):
+    """A shard as Redis has it. `waiting` and `unembeddable` count events and facts."""
+
+    is_open: bool
+    last: Entry | None
+    searchable: Entry | None
+    waiting: int
+    unembeddable: int
+
+
+class Reporter:
+    """Answers for the whole memory. Nothing is ever pending: a turn is as durable as Redis is when it is accepted."""
+
+    def __init__(self, redis: Redis, settings: Settings, *, embed: bool) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._embed = embed
+
+    async def status(self) -> Status:
+        """Never raises for a store that is down: its part is None, and `degraded` names it.
+
+        `unembedded` counts what came since an agent was last looked at: of turns that were let go of in the meantime,
+        too.
+        """
+        found = await within(PATIENCE, self._standings())
+        info = None if found is None else self._redis.info
+        there = found is not None
+        return Status(
+            lag=0.0 if there else None,
+            pending=0 if there else None,
+            dead_letters=0 if there else None,
+            unembedded=None if found is None else sum(one.waiting for one in found) if self._embed else 0,
+            unembeddable=None if found is None else sum(one.unembeddable for one in found),
+            persistence="Unknown" if info is None else "append-only file" if info.append_only else "none",
+            shards=[self._shard(shard, found[shard] if found else None) for shard in range(self._settings.shards)],
+            degraded=[] if there else ["redis"],
+        )
+
+    def _shard(self, shard: int, found: _Standing | None) -> ShardStatus:
+        last = found.last if found else None
+        searchable = found.searchable if found and self._embed else last
+        return ShardStatus(
+            shard=shard,
+            open=found.is_open if found else None,
+            opening=last.opening if last else None,
+            pending=0 if found else None,
+            lag=0.0 if found else None,
+            durable=Position(shard, last) if last else None,
+            searchable=Position(shard, searchable) if searchable else None,
+            owner=None,
+        )
+
+    async def _standings(self) -> list[_Standing] | None:
+        try:
+            return await asyncio.gather(*(self._standing(shard) for shard in range(self._settings.shards)))
+        except Unavailable:
+            return None
+
+    async def _standing(self, shard: int) -> _Standing:
+        connection = await self._redis.connection()
+        keys = [self._settings.keys.state(shard), self._settings.keys.agents(shard)]
+        run, opening, sequence, searchable, *counts = await self._redis.run_on(
+            connection, load_script("log_status"), keys, []
+        )
+        last = Entry(int(opening), int(sequence)) if opening else None
+        embedded = Entry.parse(searchable) if searchable else last
+        return _Standing(run == run_id_of(connection), last, embedded, *map(int, counts))
+
+    async def check(self, identity: Callable[[], Awaitable[str]] | None = None) -> dict[str, str]:
+        """What keeps a turn from being accepted, by part; empty when nothing does. Answers within seconds."""
+
+        async def ask() -> None:
+            info = await self._redis.refresh()
+            check_policy(info)
+            check_room(info)
+            if identity is not None:
+                await identity()
+
+        reason = await within(PATIENCE, reason_of(ask()))
+        if reason is None:
+            reason = LATE
+        if reason:
+            return {"redis": reason}
+        found = await within(PATIENCE, self._standings())
+        if found is None:
+            return {"shards": "they cannot be asked; may this login read the keys of this memory?"}
+        closed = sum(not one.is_open for one in found)
+        if closed:
+            return {"shards": f"{closed} of {self._settings.shards} shards are not open for this run of Redis yet."}
+        return {}
