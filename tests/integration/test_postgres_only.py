@@ -256,6 +256,8 @@ async def test_an_erasure_is_done_when_it_is_answered(
         assert await memory.state("a", sent.position) == "searchable"
         with pytest.raises(KeyReused):
             await memory.erase("a", key="turn")
+        with pytest.raises(KeyReused):
+            await write(memory, "another use of the key", key="forget")
         assert await contents(memory, "b") == ["kept"]
     assert fact.id is not None
     tables = await execute(
