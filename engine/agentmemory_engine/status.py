@@ -66,6 +66,7 @@ class Reporter:
         degraded = [name for name, part in (("redis", probes), ("postgres", rows)) if part is None]
         info = None if probes is None else self._redis.info
         return Status(
+            mode=self._settings.mode,
             lag=None if probes is None else max((probe.lag for probe in probes), default=0.0),
             pending=None if probes is None else sum(probe.pending for probe in probes),
             dead_letters=counts["dead_letters"] if counts else None,

@@ -24,6 +24,7 @@ class Reporter:
         counts = await within(PATIENCE, self._counts())
         there = counts is not None
         return Status(
+            mode=self._settings.mode,
             lag=0.0 if there else None,
             pending=0 if there else None,
             dead_letters=counts["dead_letters"] if counts else None,
