@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import Any, Literal
 
 from agentmemory_engine.answers import Page, StoredEvent
 from agentmemory_engine.errors import ShardClosed, StoreUnavailable
 from agentmemory_engine.intake import Intake
+from agentmemory_engine.jsonb import contains, given_json, json_of
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.stored_events import event_of_record, event_of_window, place_of
@@ -52,40 +51,11 @@ class Filter:
 
     @cached_property
     def _wanted(self) -> Any:
-        return json_of(self.metadata)
+        return given_json(self.metadata)
 
-
-def json_of(text: bytes | None) -> Any:
-    """A JSON value with exact numbers, as jsonb has them."""
-    return None if text is None else json.loads(text, parse_float=_number, parse_int=_number)
-
-
-def _number(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        # An exponent that jsonb refuses as well: equal to nothing.
-        return Decimal("NaN")
-
-
-def is_same_json(one: Any, other: Any) -> bool:
-    """What `=` means for jsonb: numbers by value, members in any order."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(is_same_json(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(is_same_json, one, other))
-    return bool(one == other)
-
-
-def contains(value: Any, wanted: Any) -> bool:
-    """What `@>` means for jsonb objects: by key, arrays by element in any order, numbers by value."""
-    if isinstance(wanted, dict):
-        return isinstance(value, dict) and all(key in value and contains(value[key], wanted[key]) for key in wanted)
-    if isinstance(wanted, list):
-        return isinstance(value, list) and all(any(contains(one, other) for one in value) for other in wanted)
-    return type(value) is type(wanted) and bool(value == wanted)
+    def check(self) -> None:
+        """Raises InvalidInput for what no event can be compared with."""
+        given_json(self.metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +123,8 @@ class TailEvents:
         return await self._tail.unflushed(agent)
 
     async def _stored(self, agent: str, query: TimelineQuery, after: Place | None) -> list[StoredEvent]:
-        """What else there is: one event more than fit on the page."""
+        """What else there is: one event more than fit on the page. Raises InvalidInput."""
+        query.filter.check()
         return []
 
     def _cursor(self, agent: str, query: TimelineQuery, last: StoredEvent) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from hashlib import blake2b
 from typing import Annotated, Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from agentmemory_engine.answers import Fact
 from agentmemory_engine.errors import InvalidInput
-from agentmemory_engine.events import contains, json_of
+from agentmemory_engine.jsonb import contains, given_json, json_of
 from agentmemory_engine.turns import check_moment
 from agentmemory_engine.working import merge_object
 
@@ -63,13 +64,22 @@ class FactFilter:
         at = None if self.at is None else check_moment(self.at)
         return self.key, self.topics, metadata, self.min_confidence, at
 
+    @cached_property
+    def _wanted(self) -> Any:
+        return given_json(self.metadata)
+
+    def check(self) -> None:
+        """Raises InvalidInput for what no fact can be compared with."""
+        self.parameters()
+        given_json(self.metadata)
+
     def matches(self, fact: Fact) -> bool:
         """Whether the fact passes, whenever it was believed, as the same conditions in SQL would have it."""
         return (
             (self.key is None or fact.key == self.key)
             and (self.topics is None or fact.topic in self.topics)
             and (self.min_confidence is None or fact.confidence >= self.min_confidence)
-            and (self.metadata is None or contains(json_of(fact.metadata), json_of(self.metadata)))
+            and (self.metadata is None or contains(json_of(fact.metadata), self._wanted))
         )
 
 

@@ -132,7 +132,8 @@ class TailTimelines:
     async def _stored(
         self, unflushed: dict[str, Unflushed], query: TimelineQuery, start: Cursor
     ) -> dict[Named, Standing]:
-        """What else there is of these agents' events: one more of each than fit on the page."""
+        """What else there is of these agents' events: one more of each than fit on the page. Raises InvalidInput."""
+        query.filter.check()
         return {}
 
     async def _read(self, wanted: Sequence[Named]) -> dict[Named, StoredEvent]:

@@ -23,7 +23,7 @@ from agentmemory_engine.recall import RecallQuery, Recency
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.terms import terms_of
 from agentmemory_engine.turns import parse_turn
-from support.memories import MakeMemory, admin_postgres, admin_redis, consolidate, in_every_mode
+from support.memories import MakeMemory, admin_postgres, admin_redis, consolidate, in_every_mode, with_postgres
 
 WORDS = ["tank", "fan", "pressure", "battery", "heater", "valve", "water", "sleep", "burn", "angle"]
 
@@ -170,7 +170,7 @@ def bump_revision(settings: Settings) -> str:
     return text.replace("{schema}", settings.keys.schema)
 
 
-@in_every_mode
+@with_postgres
 async def test_a_gap_has_all_indexes_built_anew(
     make_memory: MakeMemory, stores: LocalStores, settings: Settings
 ) -> None:

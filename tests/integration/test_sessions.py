@@ -15,7 +15,7 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.sessions import NewSession, SessionChange, SessionQuery
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
-from support.memories import MakeMemory, admin_postgres, consolidate, in_every_mode
+from support.memories import MakeMemory, admin_postgres, consolidate, in_every_mode, with_postgres
 
 HOUR_AGO = "2026-01-12T09:00:00Z"
 
@@ -102,7 +102,7 @@ async def test_many_who_start_one_session_start_it_once(memory: Memory) -> None:
     assert json.loads(session.metadata or b"") == {f"m{n}": n for n in range(20)}
 
 
-@in_every_mode
+@with_postgres
 async def test_a_start_that_meets_its_own_key_under_way_is_a_repetition(
     memory: Memory, stores: LocalStores, settings: Settings
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import asyncpg
 import pytest
@@ -16,11 +16,13 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.parts import Retaining
 from agentmemory_engine.redis import Credentials
 from agentmemory_engine.schema import migrate, provision
-from agentmemory_engine.settings import Settings
+from agentmemory_engine.settings import Mode, Settings
 
 MakeMemory = Callable[..., Memory]
 
-in_every_mode = pytest.mark.parametrize("mode", ["Hybrid", "Postgres"], indirect=True)
+with_postgres = pytest.mark.parametrize("mode", ["Hybrid", "Postgres"], indirect=True)
+"""For tests of what the modes that have Postgres promise."""
+in_every_mode = pytest.mark.parametrize("mode", get_args(Mode), indirect=True)
 """For tests of what all modes promise."""
 
 

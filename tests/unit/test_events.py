@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agentmemory_engine.events import contains
+from agentmemory_engine.jsonb import contains
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Meta, Raw
 
 from agentmemory_engine.answers import Fact
-from agentmemory_engine.events import is_same_json, json_of
 from agentmemory_engine.facts import Belief, FactChange, FactFilter, NewFact, fact_of
+from agentmemory_engine.jsonb import given_json, is_same_json, json_of
 from agentmemory_engine.knowledge import no_fact, no_longer_believed, repeated
 
 _Moment = Annotated[datetime, Meta(tz=True)]
@@ -117,8 +117,12 @@ class Beliefs:
         return len(self.gone)
 
     def take(self, rows: Iterable[FactRow]) -> int:
-        """Those of an import that are not there and contradict nothing that is believed; how many."""
+        """Those of an import that are not there and contradict nothing that is believed; how many.
+
+        Raises InvalidInput.
+        """
         for row in rows:
+            given_json(row.row["metadata"])
             if row.id not in self._rows and (row.believed_until is not None or self._current(row.key) is None):
                 self._store(row)
                 self.added += 1
@@ -128,6 +132,7 @@ class Beliefs:
         self, identity: UUID, before: FactRow | None, key: str | None, belief: Belief, body: bytes
     ) -> tuple[Fact, bool]:
         """Believe it in the place of `before` (None: of nothing), unless that says the same."""
+        given_json(belief.metadata)
         since = self._free_from(key)
         if before is not None:
             if before.says(belief):
@@ -183,6 +188,7 @@ def listed(
     rows: Mapping[UUID, FactRow], wanted: FactFilter, *, every: bool, versions_of: UUID | None
 ) -> tuple[list[Fact], datetime | None]:
     """The facts of a filter, newest belief first, and up to when what was written is seen; see list_facts.sql."""
+    wanted.check()
     _, _, _, _, at = wanted.parameters()
     target = None if versions_of is None else rows.get(versions_of)
     found = [

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.export import Added, Export, Fact, Line, SessionLine, document_of, events_of
+from agentmemory_engine.jsonb import given_json
 from agentmemory_engine.parts import Episodic, Working
 from agentmemory_engine.positions import Position
 from agentmemory_engine.redis_only.beliefs import Beliefs, FactRow
@@ -64,6 +65,8 @@ class Exporter:
             while True:
                 records = await editing.read(met=True)
                 known = joined(records.sessions, records.met)
+                for one in sessions:
+                    given_json(one.metadata)
                 given = {one.session: completed(known.get(one.session), _session(one)) for one in sessions}
                 changed = {session: row for session, row in given.items() if row != known.get(session)}
                 beliefs = Beliefs(records.facts, records.now)

@@ -30,6 +30,7 @@ class FactSearch(FactSearching):
         self._matrices = matrices
 
     async def _scan(self, agent: str, wanted: FactFilter, vector: Vector | None) -> Sequence[Mapping[str, Any]]:
+        wanted.check()
         _, _, _, _, at = wanted.parameters()
         records = await self._records.read(agent)
         rows = [row for row in records.facts.values() if row.is_believed(at)]

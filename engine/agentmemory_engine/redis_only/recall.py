@@ -81,6 +81,7 @@ class LogRecall:
         `semantic` where hybrid recall has to do without. Raises InvalidInput, RecallUnavailable, StoreUnavailable.
         """
         strategy = query.checked()
+        query.filter.check()
         vector = await self._queries.vector_for(strategy, query.query, query.vector)
         degraded = [SEMANTIC] if strategy == HYBRID and vector is None and self._queries.enabled else []
         async with self._indexes.fresh(agent) as (index, events):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import uuid4
 
 from msgspec import UNSET, structs
 
 from agentmemory_engine.answers import SessionPage, SessionRecord
 from agentmemory_engine.cursors import format_place, parse_place
-from agentmemory_engine.events import contains, json_of
+from agentmemory_engine.jsonb import contains, given_json, json_of
 from agentmemory_engine.keys import check_agent, digest_key, session_id
 from agentmemory_engine.redis_only.meetings import SessionRow, joined, row_of
 from agentmemory_engine.redis_only.records import Amendment, RecordStore
@@ -54,6 +55,7 @@ class Sessions:
                 if found is not None and new.metadata is None:
                     return record_of(row_of(identity, found)), False
                 metadata = merge_object(None if found is None else found.metadata, new.metadata)
+                given_json(metadata)
                 row = structs.replace(found or SessionRow(started_at=records.now), metadata=metadata, **mark)
                 if await editing.make(records, Amendment(sessions={identity: row})):
                     return record_of(row_of(identity, row)), found is None
@@ -70,6 +72,7 @@ class Sessions:
                     raise no_session(identity)
                 if change.metadata is not UNSET:
                     row = structs.replace(row, metadata=merge_object(row.metadata, change.metadata))
+                    given_json(row.metadata)
                 if change.ended is not UNSET:
                     row = structs.replace(row, ended_at=(row.ended_at or records.now) if change.ended else None)
                 if await editing.make(records, Amendment(sessions={identity: row})):
@@ -95,13 +98,14 @@ class Sessions:
         records = await self._records.read(agent, met=True)
         rows = joined(records.sessions, records.met).items()
         found = [record_of(row_of(session, row)) for session, row in rows]
-        found = [one for one in found if _matches(one, query) and (after is None or place_of(one) < after)]
+        wanted = given_json(query.metadata)
+        found = [one for one in found if _matches(one, query, wanted) and (after is None or place_of(one) < after)]
         found.sort(key=place_of, reverse=True)
         page = found[: query.limit]
         return SessionPage(page, format_place(place_of(page[-1])) if len(found) > len(page) else None)
 
 
-def _matches(session: SessionRecord, query: SessionQuery) -> bool:
+def _matches(session: SessionRecord, query: SessionQuery, wanted: Any) -> bool:
     return (query.ended is None or (session.ended_at is not None) == query.ended) and (
-        query.metadata is None or contains(json_of(session.metadata), json_of(query.metadata))
+        query.metadata is None or contains(json_of(session.metadata), wanted)
     )

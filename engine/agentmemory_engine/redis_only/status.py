@@ -44,6 +44,7 @@ class Reporter:
         info = None if found is None else self._redis.info
         there = found is not None
         return Status(
+            mode=self._settings.mode,
             lag=0.0 if there else None,
             pending=0 if there else None,
             dead_letters=0 if there else None,
