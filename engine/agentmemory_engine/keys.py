@@ -145,8 +145,8 @@ class Keys:
         """Hash, in mode Redis: what outlives the turns in the log.
 
         `document` the last change of the document; `s:<session>` when it was met first and last; `records` their
-        revision; `events` how many events and facts there were, and `embedded` how many of them are; `life` the entry
-        of the last erasure.
+        revision; `events` how many events and facts with a text there were, and `embedded` how many of them are; `life`
+        the entry of the last erasure.
         """
         return self._shard(shard, "about:" + agent)
 

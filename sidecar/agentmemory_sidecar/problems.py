@@ -70,6 +70,8 @@ def problem_of(error: Exception, request: web.Request, request_id: str) -> web.R
 
 def _members(error: MemoryFault, request: web.Request) -> dict[str, Any]:
     match error:
+        case DocumentExpired(version=None):
+            return {}
         case DocumentExpired():
             # Of what an agent id may hold, nothing needs quoting in a path.
             agent = request.match_info["agent"]

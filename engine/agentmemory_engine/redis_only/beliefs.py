@@ -17,6 +17,7 @@ from agentmemory_engine.knowledge import no_fact, no_longer_believed, repeated
 
 _Moment = Annotated[datetime, Meta(tz=True)]
 _HEX = "\\x"
+_NONE = Raw(b"null")
 
 
 class FactRow(msgspec.Struct, kw_only=True, frozen=True):
@@ -29,7 +30,7 @@ class FactRow(msgspec.Struct, kw_only=True, frozen=True):
     content: str
     confidence: Annotated[float, Meta(ge=0, le=1)]
     sources: list[UUID]
-    metadata: Raw | None = None
+    metadata: Raw = _NONE
     believed_from: _Moment
     believed_until: _Moment | None = None
     fingerprint: Annotated[str, Meta(pattern=r"^\\x([0-9a-fA-F]{2})*$")]
@@ -50,7 +51,7 @@ class FactRow(msgspec.Struct, kw_only=True, frozen=True):
     def row(self) -> dict[str, Any]:
         """As facts.fact_of takes it, with the fingerprint."""
         members = msgspec.structs.asdict(self)
-        members["metadata"] = None if self.metadata in (None, Raw(b"null")) else bytes(self.metadata or b"").decode()
+        members["metadata"] = None if self.metadata == _NONE else bytes(self.metadata).decode()
         return members | {"fingerprint": bytes.fromhex(self.fingerprint.removeprefix(_HEX))}
 
     @property
@@ -146,7 +147,7 @@ class Beliefs:
             content=belief.content,
             confidence=belief.confidence,
             sources=belief.sources,
-            metadata=None if belief.metadata is None else Raw(belief.metadata.encode()),
+            metadata=_NONE if belief.metadata is None else Raw(belief.metadata.encode()),
             believed_from=since,
             fingerprint=_HEX + body.hex(),
         )

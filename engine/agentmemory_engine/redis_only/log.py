@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 
 from agentmemory_engine.answers import Erased, Receipt
+from agentmemory_engine.batches import raw_or_none
 from agentmemory_engine.connection import Connection
+from agentmemory_engine.embedding.text import searchable_text
 from agentmemory_engine.errors import ShardClosed
 from agentmemory_engine.journal import ERASURE, Acceptance, Submission, TailPage, key_reused, patiently, run_id_of
 from agentmemory_engine.keys import digest_key
@@ -24,11 +26,15 @@ _FIRST_YEAR = datetime(1, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class _When(msgspec.Struct):
+class _Glimpse(msgspec.Struct):
+    """What of an event its bounds depend on."""
+
+    content: str | None = None
     at: datetime | None = None
+    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-_times = msgspec.json.Decoder(list[_When])
+_glimpses = msgspec.json.Decoder(list[_Glimpse])
 
 
 def format_time(at: datetime) -> str:
@@ -69,11 +75,12 @@ class Log(Acceptance):
         ]
 
     def _bounds(self, turn: Submission) -> str:
-        times = _times.decode(turn.events) if turn.session is not None else []
-        dated = [format_time(one.at) for one in times if one.at is not None]
+        events = _glimpses.decode(turn.events)
+        dated = [format_time(one.at) for one in events if one.at is not None]
         first, last = (min(dated), max(dated)) if dated else ("", "")
-        undated = int(len(dated) < len(times))
-        return f"{int(self._settings.ttl * 1000)} {self._settings.history} {first} {last} {undated}"
+        undated = int(len(dated) < len(events))
+        embeddable = sum(bool(searchable_text(one.content, raw_or_none(one.payload))) for one in events)
+        return f"{int(self._settings.ttl * 1000)} {self._settings.history} {embeddable} {first} {last} {undated}"
 
     async def _check_open(self, connection: Connection, shard: int) -> None:
         await self._openings.opened(shard, partial(super()._check_open, connection, shard))

@@ -4,8 +4,8 @@
 -- ARGV  1 run  2 agent  3 key digest (hex)  4 fingerprint (hex)  5 expected version: '' any, 'absent', or a version
 --       6 change: '' none, 'w' write, 'x' delete  7 body  8 session  9 events (JSON array)
 --       10 idempotency window (ms)  11 length of the recent window  12 how many events
---       13 '', or in mode Redis: lease (ms), turns that are kept, of the events that have a time the first and last, and
---       whether one has none (1 or 0); times are microseconds since the year 1, of 18 digits
+--       13 '', or in mode Redis: lease (ms), turns that are kept, how many events have a text, of those that have a time
+--       the first and last, and whether one has none (1 or 0); times are microseconds since the year 1, of 18 digits
 --       14.. window entries (index, rest) in pairs
 -- Answers {'accepted'|'repeated', entry, version} or {'closed'} | {'reused'} | {'stale', version}
 local mark = redis.call('HMGET', KEYS[1], 'run', 'opening')
@@ -63,26 +63,26 @@ redis.call('ZADD', KEYS[3], '+inf', ARGV[2])
 redis.call('SET', KEYS[6], ARGV[4] .. ' ' .. entry .. ' ' .. version, 'PX', ARGV[10])
 
 if ARGV[13] ~= '' then
-  local lease, kept, first, last, undated = string.match(ARGV[13], '^(%d+) (%d+) (%d*) (%d*) ([01])$')
+  local lease, kept, texts, first, last, undated = string.match(ARGV[13], '^(%d+) (%d+) (%d+) (%d*) (%d*) ([01])$')
   redis.call('PEXPIRE', KEYS[4], lease)
   redis.call('PEXPIRE', KEYS[5], lease)
   if change ~= '' then redis.call('HSET', KEYS[7], 'document', change) end
-  if ARGV[12] ~= '0' then
-    redis.call('HINCRBY', KEYS[7], 'events', ARGV[12])
-    redis.call('HINCRBY', KEYS[1], 'waiting', ARGV[12])
-    if ARGV[8] ~= '' then
-      -- Of 18 digits, the text that sorts first is the earlier time.
-      local now = string.format('%015.0f000', tonumber(accepted) + 62135596800000)
-      if first == '' or (undated == '1' and now < first) then first = now end
-      if last == '' or (undated == '1' and now > last) then last = now end
-      local known = redis.call('HGET', KEYS[7], 's:' .. ARGV[8])
-      if known then
-        local earliest, latest = string.match(known, '^(%d+) (%d+)$')
-        if earliest < first then first = earliest end
-        if latest > last then last = latest end
-      end
-      redis.call('HSET', KEYS[7], 's:' .. ARGV[8], first .. ' ' .. last)
+  if texts ~= '0' then
+    redis.call('HINCRBY', KEYS[7], 'events', texts)
+    redis.call('HINCRBY', KEYS[1], 'waiting', texts)
+  end
+  if ARGV[8] ~= '' and ARGV[12] ~= '0' then
+    -- Of 18 digits, the text that sorts first is the earlier time.
+    local now = string.format('%015.0f000', tonumber(accepted) + 62135596800000)
+    if first == '' or (undated == '1' and now < first) then first = now end
+    if last == '' or (undated == '1' and now > last) then last = now end
+    local known = redis.call('HGET', KEYS[7], 's:' .. ARGV[8])
+    if known then
+      local earliest, latest = string.match(known, '^(%d+) (%d+)$')
+      if earliest < first then first = earliest end
+      if latest > last then last = latest end
     end
+    redis.call('HSET', KEYS[7], 's:' .. ARGV[8], first .. ' ' .. last)
   end
   -- Not at every turn, as with the window.
   kept = tonumber(kept)
