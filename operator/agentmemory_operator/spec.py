@@ -127,6 +127,7 @@ class RecallSpec(_Part, frozen=True):
 
 class RetentionSpec(_Part, frozen=True):
     events: Duration | None = None
+    turns: Annotated[int, Meta(ge=1, le=100_000)] = 1000
 
 
 class Storage(_Part, frozen=True):

@@ -105,6 +105,7 @@ def _settings(resource: AgentMemory, environment: Mapping[str, str]) -> Settings
         max_delay=float(spec.consolidation.max_delay),
         batch_size=spec.consolidation.batch_size,
         retention=None if spec.retention.events is None else float(spec.retention.events),
+        history=spec.retention.turns,
         lease=_number(environment, "AGENTMEMORY_LEASE", 10.0, 0.5, 600.0),
         channel_messages=_number(environment, "AGENTMEMORY_CHANNEL_MESSAGES", 10_000, 1, 1_000_000),
         channel_bytes=_number(environment, "AGENTMEMORY_CHANNEL_BYTES", 32 << 20, MAX_MESSAGE, 1 << 30),

@@ -72,6 +72,7 @@ class RecallSpec(_Part, frozen=True):
 
 class RetentionSpec(_Part, frozen=True):
     events: Seconds | None = None
+    turns: Annotated[int, Meta(ge=1, le=100_000)] = 1000
 
 
 class ExternalRedis(_Part, frozen=True):

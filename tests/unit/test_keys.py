@@ -21,6 +21,10 @@ def test_names_never_change() -> None:
     assert keys.document(3, "bob") == "am:default.research:{default.research/3}:document:bob"
     assert keys.channel(3, "c") == "am:default.research:{default.research/3}:channel:c"
     assert keys.channel_state(3, "c") == "am:default.research:{default.research/3}:channel-state:c"
+    assert keys.log(3, "bob") == "am:default.research:{default.research/3}:log:bob"
+    assert keys.about(3, "bob") == "am:default.research:{default.research/3}:about:bob"
+    assert keys.records(3, "bob") == "am:default.research:{default.research/3}:records:bob"
+    assert keys.vectors(3, "bob") == "am:default.research:{default.research/3}:vectors:bob"
     assert keys.schema == "am_default_research_4346fbd4"
     assert [shard_of(agent, 16) for agent in ("a", "bob", "agent-1")] == [15, 2, 10]
     assert str(event_id("bob", digest_key("k"), 0)) == "d0327172-61a5-8489-a4c2-dbe9f946965e"

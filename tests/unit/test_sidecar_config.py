@@ -125,6 +125,7 @@ def test_a_mode_wants_the_address_of_its_own_store_only(load: Load, mode: str, n
 
 def test_events_are_kept_for_good_unless_a_retention_is_given(load: Load) -> None:
     assert load(WHOLE).settings.retention == 90 * 86_400
+    assert load(LEAST).settings.history == 1000
     assert load(LEAST).settings.retention is None
 
 

@@ -86,6 +86,8 @@ def _behaviour(spec: Spec) -> dict[str, Any]:
             "distance": spec.recall.distance,
             "index": {"kind": index.kind, "m": index.m, "efConstruction": index.ef_construction},
         },
-        **given(retention=given(events=spec.retention.events)),
+        **given(
+            retention=given(events=spec.retention.events, turns=spec.retention.turns if spec.mode == "Redis" else None)
+        ),
         "sidecar": {"port": spec.sidecar.port, "opsPort": spec.sidecar.ops_port},
     }
