@@ -31,6 +31,7 @@ AgentMemoryError
         ├── RecallUnavailable
         ├── TooManyFollowers
         ├── WrongEvictionPolicy
+        ├── NotPrepared
         ├── ForeignStore
         └── SchemaMismatch
 """
@@ -284,6 +285,12 @@ class WrongEvictionPolicy(Unavailable):
     """Redis might evict memory that is not durable yet; a person has to mend it."""
 
     code = "wrong-eviction-policy"
+
+
+class NotPrepared(Unavailable):
+    """Nobody has made the store ready for this memory; a person has to mend it."""
+
+    code = "not-prepared"
 
 
 class ForeignStore(Unavailable):

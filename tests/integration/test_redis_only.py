@@ -582,6 +582,17 @@ async def test_a_filter_that_nothing_can_be_compared_with_is_the_callers_mistake
             await asked
 
 
+async def test_what_jsonb_cannot_hold_is_refused_with_nothing_applied(memory: Memory) -> None:
+    for number, refused in (("1e200000", True), ("1" + "0" * 140_000, True), ("1e12345", False), ('"1e200000"', False)):
+        body = f'{{"events": [{{"content": "x", "metadata": {{"n": {number}}}}}]}}'.encode()
+        if refused:
+            with pytest.raises(InvalidInput):
+                await memory.record("a", parse_turn(body))
+        else:
+            await memory.record("a", parse_turn(body))
+    assert await contents(memory) == ["x", "x"]
+
+
 async def test_only_who_prepares_a_memory_makes_it(
     make_memory: MakeMemory, stores: LocalStores, settings: Settings
 ) -> None:

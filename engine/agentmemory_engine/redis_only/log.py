@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,6 +16,7 @@ from agentmemory_engine.connection import Connection
 from agentmemory_engine.embedding.text import searchable_text
 from agentmemory_engine.errors import ShardClosed
 from agentmemory_engine.journal import ERASURE, Acceptance, Submission, TailPage, key_reused, patiently, run_id_of
+from agentmemory_engine.jsonb import given_json
 from agentmemory_engine.keys import digest_key
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.redis import Redis, check_policy
@@ -32,8 +34,11 @@ class _Glimpse(msgspec.Struct):
     content: str | None = None
     at: datetime | None = None
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+_UNUSUAL = re.compile(rb"[eE][+-]?[0-9]{5}|[0-9]{16000}")
+"""In JSON that may hold a number beyond what jsonb has."""
 _glimpses = msgspec.json.Decoder(list[_Glimpse])
 
 
@@ -75,7 +80,11 @@ class Log(Acceptance):
         ]
 
     def _bounds(self, turn: Submission) -> str:
+        """Raises InvalidInput for metadata that could go nowhere else."""
         events = _glimpses.decode(turn.events)
+        for metadata in (raw_or_none(one.metadata) for one in events):
+            if metadata is not None and _UNUSUAL.search(metadata):
+                given_json(metadata)
         dated = [format_time(one.at) for one in events if one.at is not None]
         first, last = (min(dated), max(dated)) if dated else ("", "")
         undated = int(len(dated) < len(events))
