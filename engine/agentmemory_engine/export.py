@@ -17,7 +17,7 @@ from agentmemory_engine.events import Events, TimelineQuery
 from agentmemory_engine.keys import digest_agent
 from agentmemory_engine.parts import Waiting
 from agentmemory_engine.positions import Entry, Position
-from agentmemory_engine.postgres import POISON, Postgres
+from agentmemory_engine.postgres import POISON, Postgres, aware
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.stored_events import event_of_record
 from agentmemory_engine.tail import Tails, Unflushed
@@ -248,8 +248,8 @@ def _merged(line: SessionLine, other: SessionLine | None) -> SessionLine:
 def _session(row: Any) -> SessionLine:
     return SessionLine(
         session=row["session_id"],
-        started_at=row["started_at"],
-        last_event_at=row["last_event_at"],
+        started_at=aware(row["started_at"]),
+        last_event_at=row["last_event_at"] and aware(row["last_event_at"]),
         ended_at=row["ended_at"],
         metadata=None if row["metadata"] is None else row["metadata"].encode(),
     )

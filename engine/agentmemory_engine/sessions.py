@@ -20,7 +20,7 @@ from agentmemory_engine.declared import lock_declared
 from agentmemory_engine.errors import InvalidInput, KeyReused, NoSession, ShardClosed, StoreUnavailable
 from agentmemory_engine.journal import patiently
 from agentmemory_engine.keys import check_agent, digest_agent, digest_key, session_id
-from agentmemory_engine.postgres import POISON, Postgres, Session
+from agentmemory_engine.postgres import POISON, Postgres, Session, aware
 from agentmemory_engine.tail import UNFLUSHED, Tails, Unflushed
 from agentmemory_engine.working import merge_object
 
@@ -252,8 +252,8 @@ def _no_session(identity: str) -> NoSession:
 def _record(row: Any) -> SessionRecord:
     return SessionRecord(
         id=row["session_id"],
-        started_at=row["started_at"],
-        last_event_at=row["last_event_at"],
+        started_at=aware(row["started_at"]),
+        last_event_at=row["last_event_at"] and aware(row["last_event_at"]),
         ended_at=row["ended_at"],
         metadata=None if row["metadata"] is None else row["metadata"].encode(),
     )

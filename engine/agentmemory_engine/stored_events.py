@@ -10,6 +10,7 @@ from agentmemory_engine.answers import StoredEvent
 from agentmemory_engine.batches import EventRow, moment, raw_or_none
 from agentmemory_engine.keys import event_id
 from agentmemory_engine.positions import Entry, Position
+from agentmemory_engine.postgres import aware
 from agentmemory_engine.timeline_cursors import Place
 from agentmemory_engine.turns import Event
 
@@ -48,7 +49,7 @@ def event_of_record(shard: int, record: Any) -> StoredEvent:
         payload=_bytes(record["payload"]),
         metadata=_bytes(record["metadata"]),
         session=record["session_id"],
-        at=record["at"],
+        at=aware(record["at"]),
         accepted_at=record["accepted_at"],
     )
 

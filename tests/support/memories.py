@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import asyncpg
 import pytest
@@ -15,14 +15,12 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.parts import Retaining
 from agentmemory_engine.redis import Credentials
 from agentmemory_engine.schema import migrate, provision
-from agentmemory_engine.settings import Mode, Settings
+from agentmemory_engine.settings import Settings
 
 MakeMemory = Callable[..., Memory]
 
-in_every_mode = pytest.mark.parametrize("mode", get_args(Mode), indirect=True)
+in_every_mode = pytest.mark.parametrize("mode", ["Hybrid", "Postgres"], indirect=True)
 """For tests of what all modes promise."""
-with_postgres = pytest.mark.parametrize("mode", ["Hybrid", "Postgres"], indirect=True)
-"""For tests of what the modes that have Postgres promise."""
 
 
 def admin_redis(stores: LocalStores) -> Any:
@@ -61,6 +59,12 @@ def parts_of(memory: Memory) -> HybridParts:
     """What a memory in mode Hybrid is made of."""
     assert isinstance(memory.parts, HybridParts)
     return memory.parts
+
+
+async def consolidate(memory: Memory) -> None:
+    """Make durable what is not so at once in its mode."""
+    if memory.parts.consolidator is not None:
+        await memory.parts.consolidator.flush()
 
 
 def retention_of(memory: Memory) -> Retaining:

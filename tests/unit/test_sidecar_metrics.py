@@ -17,7 +17,8 @@ ROW = re.compile(r"^\| `(agentmemory_\w+)`(?: by (.+?))? \| (\w+) \|", re.MULTIL
 
 def status(**changes: object) -> Status:
     values: dict[str, object] = {
-        "mode": "Hybrid", "lag": 2.0, "pending": 3, "dead_letters": 1, "unembedded": 4, "unembeddable": 5, "persistence": "x",
+        "mode": "Hybrid",
+        "lag": 2.0, "pending": 3, "dead_letters": 1, "unembedded": 4, "unembeddable": 5, "persistence": "x",
         "shards": [], "degraded": [],
     }  # fmt: skip
     return Status(**{**values, **changes})  # type: ignore[arg-type]
