@@ -5,11 +5,9 @@ Everything here takes a client of redis-py with an administrator's login, never 
 
 from __future__ import annotations
 
-import re
 from hashlib import sha256
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from uuid import uuid4
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -18,12 +16,9 @@ from redis.exceptions import ResponseError
 
 from agentmemory_engine.keys import Keys
 from agentmemory_engine.redis import Credentials, RedisAddress
-from agentmemory_engine.settings import Settings
 
 _TIMEOUT = 5.0
 _PAGE = 1000
-_RECORD = re.compile(r"(\w+)/(\d+)/.+")
-"""The identity record of a memory that has only Redis: its mode, its shards, its id."""
 
 
 def open_client(address: RedisAddress, login: Credentials | None = None) -> Any:
@@ -48,22 +43,6 @@ async def read_identity(client: Any, keys: Keys) -> str | None:
     """The id in the identity record; None where there is none yet. Raises redis.exceptions.RedisError."""
     found = await client.get(keys.identity)
     return None if found is None else str(found)
-
-
-async def ensure_identity(client: Any, settings: Settings, known: str | None = None) -> str:
-    """The identity record of a memory that has only Redis; made where there is none, as the `known` one or a new one.
-
-    It says mode and shards as well, which elsewhere are in Postgres. Raises ForeignStore for a record that says others,
-    redis.exceptions.RedisError.
-    """
-    found = await read_identity(client, settings.keys)
-    if found is None:
-        made = known or f"{settings.mode}/{settings.shards}/{uuid4()}"
-        found = await client.set(settings.keys.identity, made, nx=True, get=True) or made
-    said = _RECORD.fullmatch(str(found))
-    # One that is an id and no more was left by a memory that has the rest in Postgres.
-    settings.check_made(mode=said[1] if said else "Hybrid", shards=int(said[2]) if said else settings.shards)
-    return str(found)
 
 
 async def set_login(client: Any, keys: Keys, login: Credentials) -> None:

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Literal
 from uuid import uuid4
 
-from agentmemory_engine.errors import ForeignStore
 from agentmemory_engine.keys import Keys, shard_of
 
 Mode = Literal["Hybrid", "Redis", "Postgres"]
@@ -55,16 +54,3 @@ class Settings:
 
     def shard_of(self, agent: str) -> int:
         return shard_of(agent, self.shards)
-
-    def check_made(self, *, mode: str, shards: int) -> None:
-        """Raises ForeignStore where the memory that is there was made in another mode, or with other shards."""
-        if shards != self.shards:
-            raise ForeignStore(
-                f"The memory was made with {shards} shards, and {self.shards} are configured; the number cannot "
-                f"change, set `shards: {shards}`."
-            )
-        if mode != self.mode:
-            raise ForeignStore(
-                f"The memory was made in mode {mode}, and {self.mode} is configured, which looks for it in another "
-                f"place. Set `mode: {mode}`, or export its agents into a new memory."
-            )

@@ -1,16 +1,19 @@
-"""Whose memory the stores hold: nothing is made in those of another one, and nothing is begun anew in silence."""
+"""Whose memory the stores hold: nothing is made in those of another one, and none is begun anew in silence."""
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from agentmemory_engine import administration
-from agentmemory_engine.errors import ForeignStore
-from agentmemory_operator import conditions
+from agentmemory_engine.errors import ForeignStore, SchemaMismatch
+from agentmemory_engine.identity_records import new_identity, parse_identity
+from agentmemory_operator import conditions, events
 from agentmemory_operator.changes import applied_to
 from agentmemory_operator.errors import Blocked, Waiting
-from agentmemory_operator.work import Work
+from agentmemory_operator.kube import KubeError
+from agentmemory_operator.work import Work, stamp
 
 logger = logging.getLogger(__name__)
 
@@ -62,21 +65,39 @@ def check_nothing_is_left_behind(work: Work) -> None:
         )  # fmt: skip
 
 
-async def keep_redis_alone(work: Work, client: Any, *, keeps_file: bool) -> None:
-    """Without Postgres: Redis has the identity record, which is made where this memory never served. Before any login.
+async def keep_redis_alone(work: Work, client: Any) -> None:
+    """Without Postgres: the identity record is in Redis, and made there, before any login is.
 
-    A Redis that keeps no append-only file has said that a restart loses all of it: it goes on as the same memory.
-    Raises Blocked for one that holds another memory, or lost this one all the same; Waiting while changes are paused.
+    A Redis that lost it has lost the memory, which goes on as the same one, as its sidecars have it; an Event says so.
+    Raises Blocked for a Redis that holds another memory; Waiting while the record would have to be written, and changes
+    are paused.
     """
     known = applied_to(work.memory).get("identity")
-    found = await administration.read_identity(client, work.settings.keys)
-    if found is not None or keeps_file:
-        _check_served(work, "Redis", found)
-    if found is None and work.frozen:
+    record = await administration.read_identity(client, work.settings.keys)
+    if record is None and work.frozen:
         raise Waiting("Paused", "The identity record would have to be written in Redis, and changes are paused.")
+    if record is None:
+        made = known or new_identity(work.settings.shards)
+        # What another leader wrote in between is what holds.
+        record = str(await client.set(work.settings.keys.identity, made, nx=True, get=True) or made)
+        if known is not None:
+            await _tell_of_loss(work)
     try:
-        work.identity = await administration.ensure_identity(client, work.settings, known)
-    except ForeignStore as error:
+        parse_identity(record, work.settings.shards)
+    except (ForeignStore, SchemaMismatch) as error:
         raise Blocked("IdentityMismatch", str(error)) from error
-    if found is None and known is not None:
-        logger.warning("%s/%s: Redis lost its memory, and begins anew", work.memory.namespace, work.memory.name)
+    _check_served(work, "Redis", record)
+    work.identity = record
+
+
+async def _tell_of_loss(work: Work) -> None:
+    raw, now = work.memory.raw, work.clock()
+    note = "Redis held nothing of this memory any more: what it has lost is gone, and the memory goes on empty."
+    logger.warning("%s/%s: %s", work.memory.namespace, work.memory.name, note)
+    event = events.compose(
+        raw, reason="MemoryLost", action="Observe", note=note, kind="Warning", instance=work.config.pod, now=now,
+        name=events.name_once(raw, f"MemoryLost at {stamp(now)}"),
+    )  # fmt: skip
+    # A quota may forbid it; the log has it.
+    with suppress(KubeError):
+        await events.tell(work.kube, event)

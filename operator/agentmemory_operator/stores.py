@@ -46,7 +46,7 @@ async def tend_redis(work: Work) -> None:
         if "postgres" in work.stores:
             check_redis(work, await administration.read_identity(client, work.settings.keys))
         else:
-            await keep_redis_alone(work, client, keeps_file=facts.append_only)
+            await keep_redis_alone(work, client)
         await _drop_retired(work, "redis", lambda name: administration.drop_login(client, name))
         await _set_redis_logins(work, client)
         if access.certificate:

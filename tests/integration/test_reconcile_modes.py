@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,12 @@ import pytest
 import yaml
 
 from agentmemory.local.stores import LocalStores
-from agentmemory_engine import preflight
+from agentmemory_engine.identity_records import new_identity
 from agentmemory_engine.keys import Keys
-from agentmemory_engine.preflight import RedisFacts, examine_redis
 from agentmemory_operator import conditions
 from agentmemory_operator.finalize import FINALIZER
 from agentmemory_operator.kube import AGENT_MEMORY, CONFIG_MAP, JOB, SECRET
-from agentmemory_operator.names import ROTATE_ANNOTATION
+from agentmemory_operator.names import RECONCILE_ANNOTATION, ROTATE_ANNOTATION
 from support.certificates import Authority
 from support.memories import admin_postgres, admin_redis
 from support.operators import CONFIG, NAMESPACE, Operated
@@ -225,11 +223,11 @@ async def test_delete_leaves_nothing_in_the_one_store(make: Make, stores: LocalS
 @pytest.mark.parametrize(
     ("record", "says"),
     [
-        ("4c1c6a34-5d2f-4a54-9d9c-0d8f1f1f6f51", "made in mode Hybrid"),
-        ("Redis/8/4c1c6a34-5d2f-4a54-9d9c-0d8f1f1f6f51", "made with 8 shards"),
+        ("4c1c6a34-5d2f-4a54-9d9c-0d8f1f1f6f51", "a memory of another mode"),
+        ("Redis 8 4c1c6a34-5d2f-4a54-9d9c-0d8f1f1f6f51", "made with 8 shards"),
     ],
 )
-async def test_no_login_is_made_in_a_redis_whose_memory_is_of_another_make(
+async def test_no_login_is_made_in_a_redis_of_a_memory_of_another_make(
     make: Make, stores: LocalStores, record: str, says: str
 ) -> None:
     operated = make("Redis")
@@ -255,29 +253,37 @@ async def test_a_memory_that_is_made_again_finds_what_redis_holds(make: Make, st
     assert again.conditions[conditions.READY] == ("True", "AsDeclared")
 
 
-async def without_a_file(client: Any) -> RedisFacts:
-    return replace(await examine_redis(client), append_only=False)
-
-
-async def test_a_memory_that_redis_lost_is_not_begun_anew_in_silence(
-    make: Make, stores: LocalStores, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Unless it has said that it keeps nothing over a restart."""
+async def test_a_memory_that_redis_lost_goes_on_as_the_same_and_is_told_of(make: Make, stores: LocalStores) -> None:
     operated = make("Redis")
     await operated.settle()
     keys, known = Keys(*operated.key), operated.body["status"]["applied"]["identity"]
     async with admin_redis(stores) as client:
         await client.delete(keys.identity)
-        for held, found in ((None, "no memory of this name any more"), ("Redis/4/another", "another memory")):
-            if held is not None:
-                await client.set(keys.identity, held)
-            await operated.settle()
-            assert operated.conditions[conditions.READY] == ("False", "IdentityMismatch")
-            assert found in operated.message(conditions.REDIS)
-            assert (await client.get(keys.identity) or b"").decode() == (held or "")
-        await client.delete(keys.identity)
-        monkeypatch.setattr(preflight, "examine_redis", without_a_file)
         await operated.settle()
-        assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
         assert (await client.get(keys.identity)).decode() == known
-        assert "a restart loses all of this memory" in operated.message(conditions.REDIS)
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+    told = [one["reason"] for (kind, _, _), one in operated.kube.objects.items() if kind == "Event"]
+    assert told.count("MemoryLost") == 1
+
+
+async def test_a_redis_that_holds_another_memory_by_now_is_not_ready(make: Make, stores: LocalStores) -> None:
+    operated = make("Redis")
+    await operated.settle()
+    keys, known = Keys(*operated.key), operated.body["status"]["applied"]["identity"]
+    async with admin_redis(stores) as client:
+        await client.set(keys.identity, new_identity(4))
+        await operated.settle()
+        assert operated.conditions[conditions.READY] == ("False", "IdentityMismatch")
+        assert "another memory of this name" in operated.message(conditions.REDIS)
+        await client.set(keys.identity, known)
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+
+
+async def test_a_paused_memory_is_not_begun(make: Make, stores: LocalStores) -> None:
+    operated = make("Redis")
+    operated.annotate(RECONCILE_ANNOTATION, "disabled")
+    await operated.settle()
+    assert operated.conditions[conditions.READY][0] == "False"
+    async with admin_redis(stores) as client:
+        assert await client.get(Keys(*operated.key).identity) is None

@@ -213,7 +213,16 @@ def check_owner(identity: Any, settings: Settings) -> Any:
     """Answer the identity record. Raises ForeignStore unless it is this AgentMemory's."""
     if identity is None or (identity["namespace"], identity["name"]) != (settings.namespace, settings.name):
         raise ForeignStore("The schema in Postgres belongs to another AgentMemory; give it its own database or name.")
-    settings.check_made(mode=identity["mode"], shards=identity["shards"])
+    if identity["shards"] != settings.shards:
+        raise ForeignStore(
+            f"The memory was made with {identity['shards']} shards, and {settings.shards} are configured; "
+            f"the number cannot change, set `shards: {identity['shards']}`."
+        )
+    if identity["mode"] != settings.mode:
+        raise ForeignStore(
+            f"The memory was made in mode {identity['mode']}, and {settings.mode} is configured, which looks for "
+            f"it in another place. Set `mode: {identity['mode']}`, or export its agents into a new memory."
+        )
     return identity
 
 
