@@ -111,7 +111,7 @@ def with_applied_stores(memory: AgentMemory) -> AgentMemory:
     applied = applied_to(memory)
     if not applied:
         return memory
-    spec = replace(memory.spec, mode=applied["mode"])
+    spec = replace(memory.spec, mode=applied.get("mode", memory.spec.mode))
     redis = _applied_redis(memory, applied) if "redis" in spec.stores else RedisSpec()
     postgres = _applied_postgres(memory, applied) if "postgres" in spec.stores else PostgresSpec()
     return replace(memory, spec=replace(spec, redis=redis, postgres=postgres))
