@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from itertools import count
 from pathlib import Path
@@ -11,12 +12,18 @@ import pytest
 import yaml
 
 from agentmemory.local.stores import LocalStores
+from agentmemory_engine.events import TimelineQuery
 from agentmemory_engine.identity_records import new_identity
 from agentmemory_engine.keys import Keys
+from agentmemory_engine.turns import Event, Turn
 from agentmemory_operator import conditions
 from agentmemory_operator.finalize import FINALIZER
 from agentmemory_operator.kube import AGENT_MEMORY, CONFIG_MAP, JOB, SECRET
 from agentmemory_operator.names import RECONCILE_ANNOTATION, ROTATE_ANNOTATION
+from agentmemory_operator.resources.sidecar import login_keys
+from agentmemory_operator.spec import read
+from agentmemory_sidecar.config import load_config
+from agentmemory_sidecar.opening import make_memory
 from support.certificates import Authority
 from support.memories import admin_postgres, admin_redis
 from support.operators import CONFIG, NAMESPACE, Operated
@@ -112,6 +119,27 @@ async def test_a_memory_of_one_store_becomes_ready_without_the_other(
     operated.new_controller()
     await operated.controller.reconcile_once(operated.key)
     assert operated.kube.writes == before
+
+
+@pytest.mark.parametrize("mode", ["Hybrid", "Postgres"])
+async def test_what_the_operator_made_is_all_that_a_sidecar_needs(make: Make, tmp_path: Path, mode: str) -> None:
+    operated = make(mode)
+    await operated.settle()
+    name = operated.key[1]
+    held = operated.secret(f"{name}-credentials")
+    mounted = {key: held[key] for key in login_keys(read(operated.body).spec.stores)}
+    mounted |= operated.kube.objects[CONFIG_MAP.name, NAMESPACE, f"{name}-sidecar"]["data"]
+    for key, value in mounted.items():
+        (tmp_path / key).write_text(value)
+    places = {"AGENTMEMORY_CONFIG": tmp_path / "agentmemory.yaml", "AGENTMEMORY_CREDENTIALS_DIR": tmp_path}
+    config, _ = load_config({key: str(place) for key, place in places.items()})
+    async with make_memory(config) as memory:
+        assert str(operated.body["status"]["applied"]["identity"]).endswith(await memory.identity())
+        while await memory.check():
+            await asyncio.sleep(0.02)
+        await memory.record("scout", Turn(events=[Event(content="it works")]))
+        (found,) = (await memory.timeline("scout", TimelineQuery())).events
+    assert found.content == "it works"
 
 
 @in_both
