@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -10,6 +11,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from agentmemory_engine.answers import ErasureReceipt
 from agentmemory_engine.export import Export, Fact, LetterLine, SessionLine
+from agentmemory_engine.settings import Mode
 from agentmemory_sidecar.models import AgentId, Moment, PositionText, RecordedEvent
 
 FORMAT: Literal[1] = 1
@@ -90,7 +92,7 @@ class ErasedFromRedis(Struct, kw_only=True):
 
 
 class ErasedFromPostgres(Struct, kw_only=True):
-    """How many rows went."""
+    """How many rows went; in mode Redis, which has no rows, how much of each left Redis."""
 
     events: int
     embeddings: int
@@ -129,24 +131,35 @@ class ErasureAccepted(Struct, kw_only=True):
     repeated: bool
 
 
-NOT_YET_GONE = (
+_BACKUPS = NotYetGone(where="backups and replicas' backups", until="they expire by your own rules")
+_IN_REDIS = (
     NotYetGone(where="Redis: the append-only file and snapshots on disk", until="Redis rewrites them"),
     NotYetGone(
         where="Redis: digests of idempotency keys, under the agent's id",
         until="24 hours after the turn that each belongs to",
     ),
     NotYetGone(where="Redis: messages that it sent on channels", until="the channels' retention removes them"),
+)
+_ITSELF = NotYetGone(
+    where="Redis: the erasure, under the agent's id",
+    until="about an hour after the ttl of working memory, unless the agent begins anew",
+)
+_IN_POSTGRES = (
     NotYetGone(
         where="Postgres: dead rows and the write-ahead log",
         until="vacuum has run, and the log is recycled or its archive expires",
     ),
     NotYetGone(where="Postgres: a hash of the agent's id, and its id with a count of revisions", until="kept"),
-    NotYetGone(where="backups and replicas' backups of both stores", until="they expire by your own rules"),
 )
+NOT_YET_GONE: Mapping[Mode, Sequence[NotYetGone]] = {
+    "Hybrid": (*_IN_REDIS, *_IN_POSTGRES, _BACKUPS),
+    "Redis": (*_IN_REDIS, _ITSELF, _BACKUPS),
+    "Postgres": (*_IN_POSTGRES, _BACKUPS),
+}
 
 
-def erasure_of(receipt: ErasureReceipt) -> ErasureDone | ErasureAccepted:
-    """An erasure as it is answered."""
+def erasure_of(receipt: ErasureReceipt, mode: Mode) -> ErasureDone | ErasureAccepted:
+    """An erasure as it is answered in this mode."""
     position = str(receipt.position)
     erased = receipt.erased
     if erased is None:
@@ -169,7 +182,7 @@ def erasure_of(receipt: ErasureReceipt) -> ErasureDone | ErasureAccepted:
             sessions=erased.sessions,
             knowledge=erased.knowledge,
         ),
-        not_yet_gone=list(NOT_YET_GONE),
+        not_yet_gone=list(NOT_YET_GONE[mode]),
     )
 
 

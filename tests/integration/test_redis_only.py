@@ -49,9 +49,10 @@ from agentmemory_engine.redis_only.keeper import Keeper
 from agentmemory_engine.sessions import NewSession, SessionChange, SessionQuery
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
+from agentmemory_sidecar.config import Config
 from support.backups import Backup
 from support.memories import MakeMemory, admin_redis, retention_of
-from support.sidecars import LettersEmbedder
+from support.sidecars import LettersEmbedder, Running
 
 pytestmark = pytest.mark.parametrize("mode", ["Redis"], indirect=True)
 
@@ -591,6 +592,39 @@ async def test_what_jsonb_cannot_hold_is_refused_with_nothing_applied(memory: Me
         else:
             await memory.record("a", parse_turn(body))
     assert await contents(memory) == ["x", "x"]
+
+
+async def test_a_sidecar_serves_it(config: Config) -> None:
+    async with Running(replace(config, agents=("a",))) as sidecar:
+        await sidecar.wait_until_ready()
+        receipt = await sidecar.turn("a", "hello", session="s", working_memory={"set": {"v": 1}})
+        position = {"agent": "a", "position": receipt["position"]}
+        waited = await sidecar.send(
+            "POST", "/v1/consolidation/barrier", {"positions": [position], "until": "searchable"}
+        )
+        assert waited.status == 200
+        status = (await sidecar.send("GET", "/v1/consolidation")).json()
+        assert (status["mode"], status["lag_seconds"], status["dead_letters"]) == ("Redis", 0.0, 0)
+        found = await sidecar.send("POST", "/v1/agents/a/recall", {"query": "hello"})
+        assert [hit["content"] for hit in found.json()["hits"]] == ["hello"]
+        assert (await sidecar.send("GET", "/v1/dead-letters")).json()["dead_letters"] == []
+        erased = (await sidecar.send("DELETE", "/v1/agents/a")).json()
+        assert (erased["redis"]["documents"], erased["postgres"]["events"]) == (1, 1)
+        assert not any("Postgres" in one["where"] for one in erased["not_yet_gone"])
+        metrics = (await sidecar.ops("/metrics")).body.decode()
+        assert 'agentmemory_store_up{store="redis"} 1.0' in metrics and 'store="postgres"' not in metrics
+
+
+async def test_an_expired_document_has_no_address(config: Config, stores: LocalStores, settings: Settings) -> None:
+    async with Running(config) as sidecar:
+        await sidecar.wait_until_ready()
+        await sidecar.turn("a", "hello", working_memory={"set": {"v": 1}})
+        async with admin_redis(stores) as client:
+            await client.delete(settings.keys.document(settings.shard_of("a"), "a"))
+        answer = await sidecar.send("GET", "/v1/agents/a/working-memory")
+        problem = answer.json()
+        assert (answer.status, problem["type"].rpartition("/")[2]) == (404, "expired")
+        assert not {"snapshot", "version"} & set(problem)
 
 
 async def test_only_who_prepares_a_memory_makes_it(

@@ -23,8 +23,9 @@ async def erase(request: web.Request) -> web.Response:
     """200 with the receipt, or 202 where it is not carried out in that time."""
     agent = whole_agent_of(request)
     seconds = params_of(request, EraseParams).timeout_seconds
-    receipt = await request.app[MEMORY].erase(agent, key=key_of(request), seconds=seconds)
-    return answer(erasure_of(receipt), status=200 if receipt.erased else 202)
+    memory = request.app[MEMORY]
+    receipt = await memory.erase(agent, key=key_of(request), seconds=seconds)
+    return answer(erasure_of(receipt, memory.settings.mode), status=200 if receipt.erased else 202)
 
 
 OPERATIONS = (
