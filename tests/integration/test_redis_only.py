@@ -276,6 +276,21 @@ async def test_a_redis_that_lost_everything_goes_on(memory: Memory, stores: Loca
     assert await contents(memory) == ["after"]
 
 
+async def test_a_closed_shard_is_opened_by_who_finds_it_closed(quiet: Memory, stores: LocalStores) -> None:
+    await quiet.identity()
+    for found in (
+        lambda: write(quiet, "x"),
+        lambda: contents(quiet),
+        lambda: quiet.knowledge.put("a", NewFact(topic="t", content="x")),
+        lambda: quiet.sessions.start("a", NewSession(id="s")),
+        lambda: quiet.erase("a"),
+        lambda: quiet.state("a", Position(0, Entry(1, 1))),
+    ):
+        async with admin_redis(stores) as client:
+            await client.flushall()
+        await found()
+
+
 def parse_raw(text: str) -> Any:
     from msgspec import Raw
 
@@ -333,6 +348,26 @@ async def test_a_worker_embeds_what_others_accept(make_memory: MakeMemory) -> No
                 await asyncio.sleep(0.02)
 
 
+async def test_what_comes_while_others_are_embedded_is_embedded_next(
+    make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = Letters()
+    async with make_memory(work=False, embedder=embedder) as memory:
+        await write(memory, "first")
+        embed, late = embedder.embed, []
+
+        async def write_meanwhile(texts: Sequence[str]) -> list[Vector]:
+            monkeypatch.undo()
+            late.append(await write(memory, "late"))
+            return await embed(texts)
+
+        monkeypatch.setattr(embedder, "embed", write_meanwhile)
+        await embed_all(memory)
+        await embed_all(memory)
+        assert await memory.state("a", late[0].position) == "searchable"
+        assert (await memory.status()).unembedded == 0
+
+
 @pytest.mark.parametrize("way", ["refuses", "crashes_on"])
 async def test_what_no_provider_takes_is_given_up_and_keeps_nobody_waiting(make_memory: MakeMemory, way: str) -> None:
     embedder = Letters()
@@ -352,6 +387,7 @@ async def test_what_no_provider_takes_is_given_up_and_keeps_nobody_waiting(make_
         assert (status.unembedded, status.unembeddable) == (0, 1)
         assert sorted(str(one) for one in await recalled(memory, "good", strategy="semantic")) == ["as good", "good"]
         assert await recalled(memory, "poison", strategy="keyword") == ["bad poison"]
+        assert (await memory.recall("a", RecallQuery(query="good"))).not_yet_searchable == 0
         await memory.erase("a")
         assert (await memory.status()).unembeddable == 0
 
@@ -424,6 +460,8 @@ async def test_nothing_is_left_of_an_erased_agent_in_the_end(
     shard = settings.shard_of("a")
     async with admin_redis(stores) as client:
         await client.delete(settings.keys.document(shard, "a"))
+        other = settings.shard_of("b")
+        await client.delete(settings.keys.document(other, "b"), settings.keys.window(other, "b"))
     assert await keeper.tidy(3600.0) == 0
     while not await keeper.tidy(0.0):
         pass
