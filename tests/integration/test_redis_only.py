@@ -297,6 +297,18 @@ def parse_raw(text: str) -> Any:
     return Raw(text.encode())
 
 
+async def test_positions_go_on_however_soon_redis_loses_everything(quiet: Memory, stores: LocalStores) -> None:
+    async with admin_redis(stores) as client:
+        given: list[Receipt] = []
+        for _ in range(20):
+            given += [await write(quiet, "x"), await write(quiet, "y")]
+            await client.flushall()
+        given.append(await write(quiet, "last"))
+    assert [one.position for one in given] == sorted({one.position for one in given})
+    assert {await quiet.state("a", one.position) for one in given[:-1]} == {"lost"}
+    assert await quiet.state("a", given[-1].position) == "durable"
+
+
 async def test_a_restart_loses_nothing_and_opens_anew(memory: Memory, stores: LocalStores) -> None:
     first = await write(memory, "one", session="s")
     await stores.valkey.stop()
@@ -318,7 +330,6 @@ async def test_sidecars_share_the_embedding(make_memory: MakeMemory) -> None:
         make_memory(work=False, embedder=other, instance="other") as second,
     ):
         written = [(f"agent-{n}", (await write(first, f"text {n}", agent=f"agent-{n}")).position) for n in range(40)]
-        await asyncio.gather(embed_all(first), embed_all(second))
         await asyncio.gather(embed_all(first), embed_all(second))
         assert sorted(one.seen + other.seen) == sorted(f"text {n}" for n in range(40))
         assert one.seen and other.seen
@@ -385,9 +396,9 @@ async def test_what_no_provider_takes_is_given_up_and_keeps_nobody_waiting(make_
         assert await memory.state("a", good.position) == await memory.state("b", other.position) == "searchable"
         status = await memory.status()
         assert (status.unembedded, status.unembeddable) == (0, 1)
+        assert (await memory.recall("a", RecallQuery(query="good"))).not_yet_searchable == 0
         assert sorted(str(one) for one in await recalled(memory, "good", strategy="semantic")) == ["as good", "good"]
         assert await recalled(memory, "poison", strategy="keyword") == ["bad poison"]
-        assert (await memory.recall("a", RecallQuery(query="good"))).not_yet_searchable == 0
         await memory.erase("a")
         assert (await memory.status()).unembeddable == 0
 
@@ -575,6 +586,25 @@ async def test_an_old_key_with_another_body_is_a_turn_of_its_own(
             await client.delete(key)
     await write(quiet, "two", key="k")
     assert await contents(quiet) == ["one", "two"] == sorted(map(str, await recalled(quiet, "one two")))
+
+
+async def test_a_key_that_is_used_again_after_a_loss_brings_no_old_vector(
+    quiet: Memory, stores: LocalStores, settings: Settings
+) -> None:
+    shard = settings.shard_of("a")
+    first = await write(quiet, "apples", key="k")
+    await embed_all(quiet)
+    assert (await quiet.recall("a", RecallQuery(query="apples", strategy="semantic"))).hits[0].score > 0.99
+    async with admin_redis(stores) as client:
+        vectors = await client.hgetall(settings.keys.vectors(shard, "a"))
+        await client.flushall()
+        again = await write(quiet, "quizzes", key="k")
+        assert again.events == first.events
+        await client.hset(settings.keys.vectors(shard, "a"), mapping=vectors)
+    assert (await quiet.recall("a", RecallQuery(query="apples", strategy="semantic"))).hits == []
+    assert await quiet.state("a", again.position) == "durable"
+    await embed_all(quiet)
+    assert (await quiet.recall("a", RecallQuery(query="quizzes", strategy="semantic"))).hits[0].score > 0.99
 
 
 async def test_an_export_comes_back_the_same_and_once(make_memory: MakeMemory) -> None:

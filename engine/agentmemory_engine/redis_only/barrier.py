@@ -12,7 +12,7 @@ from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.progress import Progress
 from agentmemory_engine.redis import Redis
 from agentmemory_engine.redis_only.openings import Openings
-from agentmemory_engine.redis_only.vectors import VectorStore, is_embeddable
+from agentmemory_engine.redis_only.vectors import VectorStore, text_of
 from agentmemory_engine.scripts import load_script
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.tail import Tails
@@ -48,7 +48,8 @@ class Barrier:
         if not self._vectors.enabled:
             return "searchable"
         events = (await self._tail.unflushed(agent)).events or []
-        wanted = [event.id for event in events if event.position == position and is_embeddable(event)]
+        texts = {event.id: text_of(event) for event in events if event.position == position}
+        wanted = {identity: text for identity, text in texts.items() if text}
         return "durable" if wanted and await self._vectors.waiting(agent, wanted) else "searchable"
 
     async def _is_kept(self, position: Position) -> bool:

@@ -16,7 +16,6 @@ from uuid import UUID
 
 from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable
 from agentmemory_engine.embedding.chunks import split
-from agentmemory_engine.embedding.text import searchable_text
 from agentmemory_engine.embedding_loop import EmbeddingLoop, Queued
 from agentmemory_engine.errors import ShardClosed
 from agentmemory_engine.journal import run_id_of
@@ -25,7 +24,7 @@ from agentmemory_engine.progress import Progress
 from agentmemory_engine.redis import Redis
 from agentmemory_engine.redis_only.openings import Openings
 from agentmemory_engine.redis_only.records import RecordStore
-from agentmemory_engine.redis_only.vectors import VectorStore
+from agentmemory_engine.redis_only.vectors import VectorStore, text_of
 from agentmemory_engine.scripts import load_script
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.tail import Tails
@@ -113,13 +112,16 @@ class Embedding(EmbeddingLoop[Missing]):
             self._begun = True
         done, failure = 0, None
         for shard in self._due():
-            for agent in await self._openings.opened(shard, partial(self._claim, shard)):
+            agents = await self._openings.opened(shard, partial(self._claim, shard))
+            for agent in agents:
                 try:
                     done += await self._tend(shard, agent)
                 except EmbeddingUnavailable as error:
                     # A text of one agent that no provider takes must not keep those of others waiting.
                     failure = failure or error
                     self._news.tell(shard)
+            if len(agents) == _AGENTS:
+                self._news.tell(shard)
         if failure is not None:
             raise failure
         return done
@@ -178,12 +180,11 @@ class Embedding(EmbeddingLoop[Missing]):
         started = time.perf_counter()
         about = await self._redis.execute("HMGET", self._keys.about(shard, agent), "life", "events")
         life, seen = about[0] or b"", about[1] or b"0"
-        kept = await self._kept(shard, agent)
         texts = await self._texts(agent)
-        await self._clear(shard, agent, kept - {identity.bytes for identity in texts})
+        await self._clear(shard, agent, len(texts))
         missing = [
             Missing(agent=agent, id=one, attempts=self._attempts.get(one, 0), text=texts[one], life=life)
-            for one in await self._vectors.waiting(agent, [one for one, text in texts.items() if text])
+            for one in await self._vectors.waiting(agent, texts)
         ]
         if missing:
             try:
@@ -208,27 +209,24 @@ class Embedding(EmbeddingLoop[Missing]):
     async def _texts(self, agent: str) -> dict[UUID, str]:
         """What is embedded, by id: of events, and of facts."""
         events = (await self._tail.unflushed(agent)).events or []
-        texts = {event.id: searchable_text(event.content, event.payload) for event in events}
+        texts = {event.id: text for event in events if (text := text_of(event))}
         return texts | {row.id: row.text for row in (await self._records.read(agent)).facts.values()}
 
-    async def _kept(self, shard: int, agent: str) -> set[bytes]:
-        """The ids of all vectors of an agent, and of what gets none, where these are many more than it needs."""
-        keys = self._keys.vectors(shard, agent), self._keys.unembeddable(shard, agent)
-        counts = [await self._redis.execute("HLEN", key) for key in keys]
-        if sum(counts) <= self._settings.history + _SLACK:
-            return set()
+    async def _clear(self, shard: int, agent: str, needed: int) -> None:
+        """Let go of the vectors of what is gone, where there are many more than the agent needs."""
+        keys = self._keys
+        hashes = keys.vectors(shard, agent), keys.unembeddable(shard, agent)
+        if sum([await self._redis.execute("HLEN", one) for one in hashes]) <= needed + _SLACK:
+            return
         found: set[bytes] = set()
-        for key in keys:
-            found.update(await self._redis.execute("HKEYS", key))
-        return found
-
-    async def _clear(self, shard: int, agent: str, gone: set[bytes]) -> None:
-        """Let go of the vectors of what is gone. They were read first, so that what is new is none of them."""
-        ids, keys = sorted(gone), self._keys
-        names = [keys.state(shard), keys.log(shard, agent), keys.vectors(shard, agent), keys.unembeddable(shard, agent)]
-        for start in range(0, len(ids), _AT_ONCE):
+        for one in hashes:
+            found.update(await self._redis.execute("HKEYS", one))
+        # Read after them, so that what is new is none of them.
+        gone = sorted(found - {identity.bytes for identity in await self._texts(agent)})
+        names = [keys.state(shard), keys.log(shard, agent), *hashes]
+        for start in range(0, len(gone), _AT_ONCE):
             connection = await self._redis.connection()
-            args: list[bytes | str] = [run_id_of(connection), "", *ids[start : start + _AT_ONCE]]
+            args: list[bytes | str] = [run_id_of(connection), "", *gone[start : start + _AT_ONCE]]
             await self._redis.run_on(connection, load_script("log_trim"), names, args)
 
     async def _settle(self, shard: int, agent: str, life: bytes, seen: bytes) -> None:
@@ -244,14 +242,16 @@ class Embedding(EmbeddingLoop[Missing]):
         found: dict[UUID, list[bytes]] = {one.id: [] for one in queued}
         for (one, _), vector in zip(chunks, vectors, strict=True):
             found[one.id].append(vector)
-        values: list[Any] = [part for one in queued for part in (one.id.bytes, self._vectors.value(found[one.id]))]
+        values: list[Any] = [
+            part for one in queued for part in (one.id.bytes, self._vectors.value(one.text or "", found[one.id]))
+        ]
         await self._store(queued[0], "vectors", values)
         for one in queued:
             self._attempts.pop(one.id, None)
 
     async def _give_up(self, one: Missing, reason: str) -> None:
         logger.warning("%s cannot be embedded: %s", one.id, reason)
-        await self._store(one, "reasons", [one.id.bytes, self._vectors.reason(reason[:500])])
+        await self._store(one, "reasons", [one.id.bytes, self._vectors.reason(one.text or "", reason[:500])])
         self._attempts.pop(one.id, None)
 
     async def _store(self, first: Missing, what: str, values: Sequence[bytes]) -> None:

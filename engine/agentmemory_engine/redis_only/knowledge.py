@@ -36,7 +36,8 @@ class FactSearch(FactSearching):
         rows = [row for row in records.facts.values() if row.is_believed(at)]
         distances: dict[UUID, float] = {}
         if vector is not None and rows:
-            matrix, _ = await self._matrices.of(agent, records.facts)
+            facts = records.facts
+            matrix, _ = await self._matrices.of(agent, dict.fromkeys(facts), lambda one: facts[one].text)
             distances = matrix.nearest(vector)
         return [
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -22,9 +22,14 @@ _SLACK = 64
 @dataclass
 class _Held:
     matrix: Matrix
-    settled: set[UUID] = field(default_factory=set)
-    """What is in the matrix, or will never be."""
+    settled: dict[UUID, Hashable] = field(default_factory=dict)
+    """What is in the matrix, or will never be, each as it was then."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def keep(self, wanted: Mapping[UUID, Hashable]) -> None:
+        """Let go of all else."""
+        self.settled = {one: version for one, version in self.settled.items() if wanted.get(one, self) == version}
+        self.matrix.keep(self.settled)
 
 
 class Matrices:
@@ -35,34 +40,35 @@ class Matrices:
         self._agents: OrderedDict[str, _Held] = OrderedDict()
 
     async def of(
-        self, agent: str, wanted: Collection[UUID], is_embeddable: Callable[[UUID], bool] = lambda _: True
+        self, agent: str, wanted: Mapping[UUID, Hashable], text_of: Callable[[UUID], str]
     ) -> tuple[Matrix, int]:
         """The vectors of at least these ids, and how many of them wait for theirs.
 
-        The matrix is for use before the next await. Raises StoreUnavailable.
+        The value of an id tells one text under it from another. The matrix is for use before the next await. Raises
+        StoreUnavailable.
         """
         held = self._find(agent)
         async with held.lock:
-            missing = [identity for identity in wanted if identity not in held.settled]
-            held.settled.update(identity for identity in missing if not is_embeddable(identity))
-            missing = [identity for identity in missing if identity not in held.settled]
-            if missing:
-                missing = await self._add(agent, held, missing)
-            if len(held.settled) > 2 * len(wanted) + _SLACK:
-                held.settled &= set(wanted)
-                held.matrix.keep(held.settled)
+            settled = held.settled
+            again = any(settled.get(one, version) != version for one, version in wanted.items())
+            if again or len(settled) > 2 * len(wanted) + _SLACK:
+                held.keep(wanted)
+            missing = {one: text_of(one) for one in wanted if one not in held.settled}
+            waiting = await self._add(agent, held, missing, wanted) if missing else 0
             self._make_room()
-            return held.matrix, len(missing)
+            return held.matrix, waiting
 
-    async def _add(self, agent: str, held: _Held, missing: list[UUID]) -> list[UUID]:
-        found = await self._store.fetch(agent, missing)
+    async def _add(self, agent: str, held: _Held, texts: dict[UUID, str], versions: Mapping[UUID, Hashable]) -> int:
+        """Take what there is by now; how many wait."""
+        wanted = {one: text for one, text in texts.items() if text}
+        found = await self._store.fetch(agent, wanted)
         for identity, vectors in found.items():
             held.matrix.add(identity, vectors)
-        held.settled |= found.keys()
-        missing = [identity for identity in missing if identity not in found]
+        missing = {one: text for one, text in wanted.items() if one not in found}
         given_up = await self._store.given_up(agent, missing) if missing else set()
-        held.settled |= given_up
-        return [identity for identity in missing if identity not in given_up]
+        waiting = missing.keys() - given_up
+        held.settled |= {one: versions[one] for one in texts if one not in waiting}
+        return len(waiting)
 
     def _find(self, agent: str) -> _Held:
         # What runs the numbers is loaded when somebody asks: many a sidecar is never asked.

@@ -14,7 +14,7 @@ from agentmemory_engine.indexes import ALONE, HeldIndexes, indexed_event
 from agentmemory_engine.recall import ALONE as SCORED_ALONE
 from agentmemory_engine.recall import POOL, RecallQuery, diverse
 from agentmemory_engine.redis_only.matrices import Matrices
-from agentmemory_engine.redis_only.vectors import is_embeddable
+from agentmemory_engine.redis_only.vectors import text_of
 from agentmemory_engine.semantic import HYBRID, SEMANTIC, QueryVectors
 from agentmemory_engine.tail import Tails
 from agentmemory_engine.threads import in_thread
@@ -89,7 +89,8 @@ class LogRecall:
             distances: Distances | None = None
             waiting = 0
             if self._queries.enabled:
-                matrix, waiting = await self._matrices.of(agent, by_id, lambda one: is_embeddable(by_id[one]))
+                places = {event.id: event.order for event in events}
+                matrix, waiting = await self._matrices.of(agent, places, lambda one: text_of(by_id[one]))
                 distances = None if vector is None else matrix.distances(vector)
             # What runs the numbers is loaded when somebody asks: many a sidecar is never asked.
             from agentmemory_engine.candidates import rank

@@ -1,8 +1,8 @@
-"""Vectors in Redis: of each agent a hash, by the ids of events and facts. A model that is another sees none of them."""
+"""Vectors in Redis: of each agent a hash, by the ids of events and facts. Another model sees none of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
@@ -17,9 +17,9 @@ _PAGE = 256
 _MARK = 8
 
 
-def is_embeddable(event: StoredEvent) -> bool:
-    """Whether there is any text to search."""
-    return bool(searchable_text(event.content, event.payload))
+def text_of(event: StoredEvent) -> str:
+    """What of an event is embedded; empty where there is nothing."""
+    return searchable_text(event.content, event.payload)
 
 
 class VectorStore:
@@ -29,9 +29,11 @@ class VectorStore:
         self._redis = redis
         self._settings = settings
         self._embedder = embedder
-        name = f"{embedder.model}/{embedder.dimensions}"
-        self.model = name
-        self._mark = blake2b(name.encode(), digest_size=_MARK).digest()
+        self.model = f"{embedder.model}/{embedder.dimensions}"
+
+    def _mark(self, text: str) -> bytes:
+        """Begins what is kept: what is of another model, or of another text under an id that came again, is none."""
+        return blake2b(self.model.encode() + b"\n" + text.encode(), digest_size=_MARK).digest()
 
     @property
     def enabled(self) -> bool:
@@ -41,37 +43,38 @@ class VectorStore:
     def dimensions(self) -> int:
         return self._embedder.dimensions
 
-    def value(self, vectors: Iterable[Vector]) -> bytes:
-        """What is kept of an event or fact with these vectors."""
-        return self._mark + b"".join(vectors)
+    def value(self, text: str, vectors: Iterable[Vector]) -> bytes:
+        """What is kept of a text with these vectors."""
+        return self._mark(text) + b"".join(vectors)
 
-    def reason(self, text: str) -> bytes:
-        """What is kept of one that gets none."""
-        return self._mark + text.encode()
+    def reason(self, text: str, reason: str) -> bytes:
+        """What is kept of a text that gets none."""
+        return self._mark(text) + reason.encode()
 
-    async def fetch(self, agent: str, ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    async def fetch(self, agent: str, texts: Mapping[UUID, str]) -> dict[UUID, bytes]:
         """The vectors of these that have some, one after another. Raises StoreUnavailable."""
         shard = self._settings.shard_of(agent)
-        return await self._read(self._settings.keys.vectors(shard, agent), ids)
+        return await self._read(self._settings.keys.vectors(shard, agent), texts)
 
-    async def given_up(self, agent: str, ids: Sequence[UUID]) -> set[UUID]:
+    async def given_up(self, agent: str, texts: Mapping[UUID, str]) -> set[UUID]:
         """Those that get none. Raises StoreUnavailable."""
         shard = self._settings.shard_of(agent)
-        return set(await self._read(self._settings.keys.unembeddable(shard, agent), ids))
+        return set(await self._read(self._settings.keys.unembeddable(shard, agent), texts))
 
-    async def waiting(self, agent: str, ids: Sequence[UUID]) -> list[UUID]:
+    async def waiting(self, agent: str, texts: Mapping[UUID, str]) -> list[UUID]:
         """Those that may still get vectors, in order. Raises StoreUnavailable."""
-        found = await self.fetch(agent, ids)
-        missing = [identity for identity in ids if identity not in found]
+        found = await self.fetch(agent, texts)
+        missing = {identity: text for identity, text in texts.items() if identity not in found}
         given_up = await self.given_up(agent, missing) if missing else set()
         return [identity for identity in missing if identity not in given_up]
 
-    async def _read(self, key: str, ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    async def _read(self, key: str, texts: Mapping[UUID, str]) -> dict[UUID, bytes]:
         found: dict[UUID, bytes] = {}
+        ids = list(texts)
         for start in range(0, len(ids), _PAGE):
             page = ids[start : start + _PAGE]
             values: list[Any] = await self._redis.execute("HMGET", key, *(identity.bytes for identity in page))
             for identity, value in zip(page, values, strict=True):
-                if value is not None and value.startswith(self._mark):
+                if value is not None and value.startswith(self._mark(texts[identity])):
                     found[identity] = value[_MARK:]
         return found

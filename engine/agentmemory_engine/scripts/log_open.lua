@@ -6,8 +6,11 @@
 local mark = redis.call('HMGET', KEYS[1], 'run', 'opening', 'sequence')
 if mark[1] == ARGV[1] then return 0 end
 local before = tonumber(mark[2] or 0)
--- By the clock, so that it is a later one also when everything is gone.
-local opening = string.format('%.0f', math.max(before + 1, tonumber(redis.call('TIME')[1])))
-redis.call('HSET', KEYS[2], opening, string.format('%.0f', before) .. '-' .. (mark[3] or '0'))
-redis.call('HSET', KEYS[1], 'run', ARGV[1], 'opening', opening)
+-- By the clock, so that positions go on also when everything is gone: the opening is a second, and the sequence begins at
+-- the microsecond in it, which no sequence that began before has come to.
+local time = redis.call('TIME')
+local opening = string.format('%.0f', math.max(before + 1, tonumber(time[1])))
+local sequence = mark[3] or time[2]
+redis.call('HSET', KEYS[2], opening, string.format('%.0f', before) .. '-' .. sequence)
+redis.call('HSET', KEYS[1], 'run', ARGV[1], 'opening', opening, 'sequence', sequence)
 return 1

@@ -11,6 +11,8 @@ local openings = redis.call('HGETALL', KEYS[2])
 for i = 1, #openings, 2 do
   local o, s = string.match(openings[i + 1], '^(%d+)-(%d+)$')
   o, s = tonumber(o), tonumber(s)
-  if tonumber(openings[i]) > opening and (o < opening or (o == opening and s < sequence)) then return 'lost' end
+  local later = tonumber(openings[i])
+  if later > opening and (o < opening or (o == opening and s < sequence)) then return 'lost' end
+  if later == opening and sequence <= s then return 'lost' end
 end
 return 'kept'
