@@ -26,6 +26,8 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.positions import START, Position
 from support.memories import MakeMemory, admin_redis
 
+EVERY_REDIS = True
+
 Texts = list[str]
 
 

@@ -20,6 +20,8 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.turns import Turn, parse_turn
 from support.memories import MakeMemory
 
+EVERY_REDIS = True
+
 
 def turn(text: str) -> Turn:
     return parse_turn(text.encode())
