@@ -51,5 +51,5 @@ def parse_view(info: str, slots: Any, asked: str) -> SlotMap:
 
 def _place(server: Any, asked: str) -> str | None:
     """`host:port`; None where the cluster does not know the host."""
-    host = (server[0] or b"").decode() or asked
+    host = (server[0].decode() if isinstance(server[0], bytes) else server[0]) or asked
     return None if host == "?" else f"[{host}]:{server[1]}" if ":" in host else f"{host}:{server[1]}"

@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from agentmemory.local.stores import LocalStores
+from agentmemory.local.valkey import ADMIN
+from agentmemory_engine import administration
 from agentmemory_engine.answers import Receipt
 from agentmemory_engine.channels import NewMessage
 from agentmemory_engine.embedding.none import NullEmbedder
@@ -19,13 +22,18 @@ from agentmemory_engine.errors import ForeignStore, StoreUnavailable, Unavailabl
 from agentmemory_engine.events import TimelineQuery
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.preflight import examine_redis, problems_of
 from agentmemory_engine.redis import Credentials, Redis, RedisAddress
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.slots import slot_of
 from agentmemory_engine.turns import parse_turn
+from agentmemory_sidecar.credentials import CredentialFiles
+from agentmemory_sidecar.prepare import Administrators
+from agentmemory_sidecar.prepare import prepare as run_prepare
 from support.backups import flush
 from support.memories import MakeMemory, postgres_dsn, prepare
 from support.redis_cluster import Member, RedisCluster, admit, until
+from support.sidecars import Running, make_config
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -304,6 +312,79 @@ async def publish_when_possible(memory: Memory) -> Any:
         with contextlib.suppress(Unavailable):
             message = NewMessage(sender="a", payload=b"2")  # type: ignore[arg-type]
             return (await memory.channels.publish("news", message, key="2"))[0]
+
+
+async def test_an_administrator_of_one_node_sees_to_all_of_them(cluster: RedisCluster, settings: Settings) -> None:
+    keys, login = settings.keys, Credentials(settings.keys.schema + "_one", "of-one")
+    async with cluster.members[0].client() as admin:
+        await administration.set_login(admin, keys, login)
+        for member in cluster.members:
+            assert login.username in await member.ask("ACL", "USERS")
+        users = await administration.find_users(admin)
+        assert login.username in users.everywhere and len(users.runs) == len(cluster.members)
+        await cluster.members[4].ask("ACL", "DELUSER", login.username)
+        users = await administration.find_users(admin)
+        assert login.username in users.anywhere - users.everywhere
+        facts = await examine_redis(admin)
+        assert (facts.nodes, facts.role, facts.persistence) == (len(cluster.members), "master", "appendfsync=everysec")
+        assert problems_of(facts) == []
+        await cluster.members[5].ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        problem = problems_of(await examine_redis(admin))[0]
+        assert problem.reason == "WrongEvictionPolicy" and "on each of the 6 nodes: CONFIG SET" in problem.message
+        await cluster.members[5].ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        assert await administration.read_identity(admin, keys) is None
+        await (await cluster.master_of(keys.identity)).ask("SET", keys.identity, "one")
+        assert await administration.read_identity(admin, keys) == "one"
+        await administration.drop_login(admin, login.username)
+        assert login.username not in (await administration.find_users(admin)).anywhere
+
+
+async def test_erasing_takes_every_key_of_the_memory_from_every_node(
+    make_memory: MakeMemory, cluster: RedisCluster, settings: Settings
+) -> None:
+    async with make_memory() as memory:
+        for agent in agents_of(settings):
+            await Writer(memory, agent).say()
+    async with cluster.members[1].client() as admin:
+        assert await administration.read_identity(admin, settings.keys) is not None
+        assert await administration.erase(admin, settings.keys) > len(agents_of(settings))
+        assert await administration.erase(admin, settings.keys) == 0
+
+
+async def test_logins_rotate_at_every_node_and_no_turn_fails_of_it(
+    make_memory: MakeMemory, cluster: RedisCluster, settings: Settings, login: Credentials
+) -> None:
+    held = [login]
+    next_login = Credentials(login.username + "_2", "second")
+    await admit(cluster.members, settings, next_login)
+    store = Redis(RedisAddress(url=cluster.url, credentials=lambda: held[-1]))
+    keys = [settings.keys.state(shard) for shard in range(settings.shards)]
+    for key in keys:
+        await store.execute("EXISTS", key)
+    held.append(next_login)
+    assert await store.renew()
+    async with cluster.members[0].client() as admin:
+        await administration.drop_login(admin, login.username)
+    assert [await store.execute("EXISTS", key) for key in keys] == [0] * len(keys)
+    await store.close()
+
+
+async def test_a_sidecar_prepares_and_serves_a_cluster(
+    stores: LocalStores, cluster: RedisCluster, settings: Settings, tmp_path: Path
+) -> None:
+    credentials = CredentialFiles(tmp_path / "credentials")
+    address = RedisAddress(url=cluster.url, credentials=credentials.login("redis"), timeout=2.0)
+    config = make_config(stores, settings, credentials, redis=address)
+    postgres = Credentials("postgres", stores.postgres_admin_password)
+    admin = Credentials(ADMIN, cluster.members[0].admin_password)
+    await run_prepare(config, Administrators(admin, postgres))
+    async with Running(config) as running:
+        await running.wait_until_ready()
+        for agent in agents_of(settings):
+            answer = await running.send("POST", f"/v1/agents/{agent}/turns", {"events": [{"content": "hello"}]})
+            assert answer.status == 201
+            page = await running.send("GET", f"/v1/agents/{agent}/events")
+            assert [event["content"] for event in page.json()["events"]] == ["hello"]
 
 
 async def test_the_cluster_of_another_memory_is_refused(

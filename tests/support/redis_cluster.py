@@ -89,7 +89,7 @@ class Member(Valkey):
         ranges = await self.ask("CLUSTER", "SLOTS")
         return next((int(master[1]) for first, last, master, *_ in ranges if first <= slot <= last), 0)
 
-    async def name(self) -> str:
+    async def node_id(self) -> str:
         """The id of the node."""
         return str(await self.ask("CLUSTER", "MYID"))
 
@@ -127,12 +127,12 @@ class RedisCluster:
             if number < MASTERS:
                 await member.ask("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
         for member in others:
-            await member.ask("CLUSTER", "MEET", "127.0.0.1", member.port or 0, member._bus)
+            await member.ask("CLUSTER", "MEET", "127.0.0.1", member.port or 0, member._bus or 0)
         for member in others:
-            await first.ask("CLUSTER", "MEET", "127.0.0.1", member.port or 0, member._bus)
+            await first.ask("CLUSTER", "MEET", "127.0.0.1", member.port or 0, member._bus or 0)
         await until("all nodes know each other", self._acquainted)
         for master, replica in zip(self.members, self.members[MASTERS:], strict=False):
-            await replica.ask("CLUSTER", "REPLICATE", await master.name())
+            await replica.ask("CLUSTER", "REPLICATE", await master.node_id())
         await self.heal()
 
     async def _acquainted(self) -> bool:
@@ -176,15 +176,15 @@ class RedisCluster:
 
     async def move(self, slot: int, source: Member, target: Member) -> int:
         """Give a slot to another master, key by key, as `redis-cli --cluster reshard` does; answer how many keys."""
-        await target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", await source.name())
-        await source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", await target.name())
+        await target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", await source.node_id())
+        await source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", await target.node_id())
         moved = 0
         while keys := await source.ask("CLUSTER", "GETKEYSINSLOT", slot, 10):
             login = ("AUTH2", ADMIN, target.admin_password)
             await source.ask("MIGRATE", "127.0.0.1", target.port or 0, "", 0, 5000, *login, "KEYS", *keys)
             moved += len(keys)
         for member in (target, source):
-            await member.ask("CLUSTER", "SETSLOT", slot, "NODE", await target.name())
+            await member.ask("CLUSTER", "SETSLOT", slot, "NODE", await target.node_id())
         return moved
 
 
