@@ -20,7 +20,7 @@ from agentmemory_engine.redis import Credentials, Redis, RedisAddress
 from agentmemory_engine.settings import Settings
 from agentmemory_sidecar.config import Config
 from support.memories import MakeMemory, postgres_dsn, prepare
-from support.redis_places import KINDS, RedisPlace, open_place
+from support.redis_places import RedisPlace, open_place
 from support.sidecars import Running, make_config, write_login
 
 _number = count(1)
@@ -46,10 +46,11 @@ def settings() -> Settings:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests of a module with EVERY_REDIS on each kind of Redis, but for those that handle stores themselves."""
+    """Run the tests of a module with REDIS_KINDS on each of them, but for those that handle stores themselves."""
+    kinds = getattr(metafunc.module, "REDIS_KINDS", None)
     own = inspect.signature(metafunc.function).parameters
-    if getattr(metafunc.module, "EVERY_REDIS", False) and not own.keys() & {"stores", "settings", "login"}:
-        metafunc.parametrize("redis_place", KINDS, indirect=True, scope="session")
+    if kinds and not own.keys() & {"stores", "settings", "login"}:
+        metafunc.parametrize("redis_place", kinds, indirect=True, scope="session")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -57,7 +58,7 @@ async def redis_place(
     request: pytest.FixtureRequest, stores: LocalStores, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RedisPlace]:
     """Where Redis is: the embedded Valkey, unless a test is run on another kind as well."""
-    async with open_place(getattr(request, "param", KINDS[0]), stores, tmp_path_factory.mktemp("redis")) as place:
+    async with open_place(getattr(request, "param", "valkey"), stores, tmp_path_factory.mktemp("redis")) as place:
         yield place
 
 

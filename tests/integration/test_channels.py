@@ -26,7 +26,7 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.positions import START, Position
 from support.memories import MakeMemory, admin_redis
 
-EVERY_REDIS = True
+REDIS_KINDS = ["valkey", "cluster"]
 
 Texts = list[str]
 

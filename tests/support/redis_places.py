@@ -16,8 +16,6 @@ from agentmemory_engine.settings import Settings
 from support.redis_cluster import Member, RedisCluster, admit, free_ports
 from support.servers import find_redis
 
-KINDS = ["valkey", "cluster", "redis-7", "redis-8"]
-
 
 @dataclass(frozen=True)
 class RedisPlace:
@@ -29,7 +27,10 @@ class RedisPlace:
 
 @asynccontextmanager
 async def open_place(kind: str, stores: LocalStores, directory: Path) -> AsyncIterator[RedisPlace]:
-    """A running Redis of this kind; a test is skipped where its program is not on this machine."""
+    """A running Redis of this kind: `valkey`, the embedded one, `cluster`, or `redis-` and a version.
+
+    A test is skipped where the program is not on this machine.
+    """
     if kind == "valkey":
         yield RedisPlace(stores.redis_url, _admitted)
     elif kind == "cluster":
@@ -44,7 +45,7 @@ async def open_place(kind: str, stores: LocalStores, directory: Path) -> AsyncIt
         try:
             yield RedisPlace(f"redis://{server.address}", lambda settings, login: admit([server], settings, login))
         finally:
-            await server.stop()
+            await server.kill()
 
 
 async def _admitted(settings: Settings, login: Credentials) -> None:
