@@ -52,6 +52,9 @@ class Redis:
         connection = self._first.live
         return [] if connection is None or connection.info is None else [connection.info]
 
+    async def open(self) -> None:
+        """Nothing to do: it connects when it is first used."""
+
     async def connection(self, key: str | None = None) -> Connection:
         """The live connection to the server that holds this key; without one, to the one that says whose the memory is.
 

@@ -82,14 +82,17 @@ async def dsn(
 
 
 @pytest.fixture
-async def memory(stores: LocalStores, settings: Settings, login: Credentials, dsn: str) -> AsyncIterator[Memory]:
-    async with open_memory(stores, settings, login, dsn) as memory:
-        yield memory
+def postgres(settings: Settings, login: Credentials, dsn: str) -> Postgres:
+    return Postgres(dsn, lambda: login, schema=settings.keys.schema)
 
 
-def open_memory(stores: LocalStores, settings: Settings, login: Credentials, dsn: str) -> Memory:
+@pytest.fixture
+async def memory(
+    stores: LocalStores, settings: Settings, login: Credentials, postgres: Postgres
+) -> AsyncIterator[Memory]:
     redis = Redis(RedisAddress(url=stores.redis_url, credentials=lambda: login))
-    return Memory(settings, redis, Postgres(dsn, lambda: login, schema=settings.keys.schema), LettersEmbedder())
+    async with Memory(settings, redis, postgres, LettersEmbedder()) as memory:
+        yield memory
 
 
 async def say(memory: Memory, agent: str, content: str) -> Receipt:
@@ -126,16 +129,14 @@ async def test_a_memory_goes_round_on_every_version(memory: Memory) -> None:
 @pytest.mark.parametrize("server", [18], indirect=True)
 @pytest.mark.parametrize("dsn", POOLERS, indirect=True)
 async def test_a_memory_goes_round_through_a_transaction_pooler(
-    request: pytest.FixtureRequest,
-    memory: Memory,
-    stores: LocalStores,
-    settings: Settings,
-    login: Credentials,
-    dsn: str,
-) -> None:
+    request: pytest.FixtureRequest, memory: Memory, postgres: Postgres, stores: LocalStores, settings: Settings,
+    login: Credentials, dsn: str,
+) -> None:  # fmt: skip
     await memory.identity()
-    assert memory._postgres._named is ("prepared-100" in request.node.name)
-    async with open_memory(stores, replace(settings, instance="two"), login, dsn) as other:
+    assert postgres._named is ("prepared-100" in request.node.name)
+    redis = Redis(RedisAddress(url=stores.redis_url, credentials=lambda: login))
+    beside = Postgres(dsn, lambda: login, schema=settings.keys.schema)
+    async with Memory(replace(settings, instance="two"), redis, beside, LettersEmbedder()) as other:
         # Both at once, so that the servers behind the pooler are shared, and change hands.
         sides = [memory, other] * 4
         await asyncio.gather(*(say(side, f"b{number}", f"w{number}") for number, side in enumerate(sides * 5)))
