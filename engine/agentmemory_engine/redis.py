@@ -138,7 +138,8 @@ class Redis:
 
         Raises StoreUnavailable where one does not answer; with `partly`, only where none of a cluster does.
         """
-        await self.connection()
+        if self._cluster is None:
+            await self.connection()
         if self._cluster is None:
             return [await self._refresh_first()]
         found = await self._cluster.refresh()

@@ -56,7 +56,7 @@ async def login(stores: LocalStores, settings: Settings, server: OtherPostgres) 
     connection = await asyncpg.connect(server.dsn, password=server.admin_password)
     await provision(connection, settings.keys.schema, login)
     applied = await migrate(connection, settings)
-    assert len(applied) == applied[-1].version
+    assert applied
     assert await migrate(connection, settings) == []
     await connection.close()
     return login

@@ -263,6 +263,9 @@ async def test_a_node_that_is_down_takes_only_its_own_shards_along(
 ) -> None:
     agents = agents_of(settings)
     down = await master_of(cluster, settings, agents[0])
+    holder = await cluster.master_of(settings.keys.identity)
+    if holder is not down:
+        await cluster.move(slot_of(settings.keys.identity), holder, down)
     homes = {agent: await master_of(cluster, settings, agent) for agent in agents}
     async with make_memory() as memory:
         writers = {agent: Writer(memory, agent) for agent in agents}
