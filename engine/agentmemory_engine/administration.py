@@ -103,14 +103,25 @@ async def _users_of(client: Any) -> tuple[str, frozenset[str]]:
 
 async def read_identity(client: Any, keys: Keys) -> str | None:
     """The id in the identity record; None where there is none yet. Raises redis.exceptions.RedisError."""
+    return await _at_holder(client, lambda node: node.get(keys.identity))
 
-    async def read(node: Any) -> Any:
+
+async def write_identity(client: Any, keys: Keys, identity: str) -> str:
+    """Make the identity record where there is none; answer what it says then. Raises redis.exceptions.RedisError."""
+    found = await _at_holder(client, lambda node: node.set(keys.identity, identity, nx=True, get=True))
+    return identity if found is None else found
+
+
+async def _at_holder(client: Any, ask: Callable[[Any], Awaitable[Any]]) -> str | None:
+    """What the server says that holds the key which is asked for."""
+
+    async def ask_one(node: Any) -> Any:
         try:
-            return await node.get(keys.identity)
+            return await ask(node)
         except MovedError:
             return None  # another node's to say
 
-    found = await everywhere(client, read, masters=True)
+    found = await everywhere(client, ask_one, masters=True)
     return next((str(one) for one in found if one is not None), None)
 
 

@@ -74,7 +74,7 @@ class Reporter:
             dead_letters=counts["dead_letters"] if counts else None,
             unembedded=counts["unembedded"] if counts else None,
             unembeddable=counts["unembeddable"] if counts else None,
-            persistence=_persistence_of(infos),
+            persistence=persistence_of(infos),
             shards=[_shard_status(shard, probe, rows[shard] if rows else None) for shard, probe in enumerate(seen)],
             degraded=[name for name, part in (("redis", known), ("postgres", rows)) if part is None],
         )
@@ -133,7 +133,7 @@ class Reporter:
             return await check_schema(session, self._settings)
 
 
-def _persistence_of(infos: list[ServerInfo]) -> str:
+def persistence_of(infos: list[ServerInfo]) -> str:
     """What is in force on every server."""
     if not infos:
         return "Unknown"
