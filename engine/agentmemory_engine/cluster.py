@@ -40,6 +40,7 @@ class Cluster:
         self._nodes: dict[str, Node] = {}
         self._map = SlotMap()
         self._looking: asyncio.Task[None] | None = None
+        self._trusting: asyncio.Task[None] | None = None
         self._closed = False
         self.stale = True
         """Whether to ask who serves what before anything else is sent."""
@@ -50,9 +51,18 @@ class Cluster:
         """The live connection to the node that serves this key. Raises StoreUnavailable or a Refused."""
         connection = await self._serving(key)
         if not connection.trusted:
-            await self._trust()
+            # One question for all who wait, as it may go to Postgres.
+            if self._trusting is None:
+                self._trusting = asyncio.create_task(self._trust())
+                self._trusting.add_done_callback(self._trusted)
+            await asyncio.shield(self._trusting)
             connection.trusted = True
         return connection
+
+    def _trusted(self, trusting: asyncio.Task[None]) -> None:
+        self._trusting = None
+        if not trusting.cancelled():
+            trusting.exception()  # told to those who wait, where any still do
 
     async def _serving(self, key: str) -> Connection:
         if self.stale or self._closed:
@@ -187,8 +197,9 @@ class Cluster:
         """Let go of all connections; whoever waits for one gets StoreUnavailable."""
         self._closed = True
         await asyncio.gather(*(node.close() for node in self._nodes.values()))
-        if self._looking is not None:
-            await asyncio.wait({self._looking})
+        under_way = {task for task in (self._looking, self._trusting) if task is not None}
+        if under_way:
+            await asyncio.wait(under_way)
 
 
 async def _admit(connection: Connection) -> None:

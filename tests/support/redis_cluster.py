@@ -22,7 +22,6 @@ from agentmemory_engine.settings import Settings
 from agentmemory_engine.slots import SLOTS, slot_of
 
 MASTERS = 3
-_NODE_TIMEOUT = 400  # milliseconds
 
 
 def free_ports(count: int) -> list[int]:
@@ -35,9 +34,10 @@ def free_ports(count: int) -> list[int]:
 class Member(Valkey):
     """One node, and what its administrator asks it; without a `bus` port, a server of no cluster."""
 
-    def __init__(self, directory: Path, port: int, bus: int | None, password: str) -> None:
+    def __init__(self, directory: Path, port: int, bus: int | None, password: str, *, patience: int = 0) -> None:
         super().__init__(directory, ValkeySettings(port=port))
         self._bus = bus
+        self._patience = patience
         self.address = f"127.0.0.1:{port}"
         directory.mkdir()
         (directory / "valkey.password").write_text(password)
@@ -56,7 +56,7 @@ class Member(Valkey):
             "cluster-enabled": "yes",
             "cluster-config-file": "nodes.conf",
             "cluster-port": str(self._bus),
-            "cluster-node-timeout": str(_NODE_TIMEOUT),
+            "cluster-node-timeout": str(self._patience),
             "cluster-replica-validity-factor": "0",
             "cluster-require-full-coverage": "no",
             "cluster-allow-replica-migration": "no",
@@ -95,13 +95,13 @@ class Member(Valkey):
 
 
 class RedisCluster:
-    """The cluster; `async with` starts and stops it."""
+    """The cluster; `async with` starts and stops it. After `patience` milliseconds a silent master is replaced."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, patience: int) -> None:
         password = secrets.token_hex(8)
         ports = free_ports(4 * MASTERS)
         self.members = [
-            Member(directory / str(number), port, bus, password)
+            Member(directory / str(number), port, bus, password, patience=patience)
             for number, (port, bus) in enumerate(zip(ports[::2], ports[1::2], strict=True))
         ]
 

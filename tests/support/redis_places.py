@@ -34,7 +34,7 @@ async def open_place(kind: str, stores: LocalStores, directory: Path) -> AsyncIt
     if kind == "valkey":
         yield RedisPlace(stores.redis_url, _admitted)
     elif kind == "cluster":
-        async with RedisCluster(directory) as cluster:
+        async with RedisCluster(directory, patience=10_000) as cluster:
             yield RedisPlace(cluster.url, lambda settings, login: admit(cluster.members, settings, login))
     else:
         program = find_redis(int(kind.removeprefix("redis-")))
