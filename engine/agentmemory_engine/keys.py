@@ -18,8 +18,8 @@ REDIS_COMMANDS = (
     "del", "exists", "pexpire", "pttl", "persist", "hget", "hmget", "hset", "hdel", "zadd", "zrem", "zrange",
     "zrangebyscore", "zremrangebyscore", "zcard", "rpush", "lrange", "lindex", "llen", "ltrim", "xadd", "xlen",
     "xrange", "xtrim", "xinfo|stream", "time", "xreadgroup", "xautoclaim", "xpending", "xack", "xgroup|create",
-    "xgroup|createconsumer", "xgroup|delconsumer", "xgroup|destroy", "xinfo|consumers", "hlen", "zscore", "hincrby",
-    "hexists", "hkeys", "hgetall",
+    "xgroup|createconsumer", "xgroup|delconsumer", "xgroup|destroy", "xinfo|consumers", "hlen", "zscore",
+    "cluster|info", "cluster|slots", "hincrby", "hexists", "hkeys", "hgetall",
 )  # fmt: skip
 
 

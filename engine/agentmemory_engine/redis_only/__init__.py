@@ -57,8 +57,8 @@ def compose(settings: Settings, redis: Redis, embedder: Embedder, observer: Obse
         exporter=Exporter(events, working, records, settings, embed=embedder.enabled),
         erasing=Erasing(log),
         barrier=Barrier(redis, settings, openings, tail, vectors, progress, news.tell),
-        reporter=Reporter(redis, settings, embed=embedder.enabled),
-        identity=Identity(redis, settings, openings),
+        reporter=Reporter(redis, settings, openings, embed=embedder.enabled),
+        identity=Identity(redis, settings),
         dead_letters=NoDeadLetters(),
         vectors=Embedding(
             redis, settings, openings, embedder, observer, progress,
@@ -68,5 +68,5 @@ def compose(settings: Settings, redis: Redis, embedder: Embedder, observer: Obse
         channels=Channels(redis, settings),
         consolidator=None,
         stores={"redis": redis},
-        workers={"openings": Keeper(redis, settings, observer)},
+        workers={"openings": Keeper(redis, settings, openings, observer)},
     )  # fmt: skip

@@ -53,7 +53,7 @@ class Barrier:
         return "durable" if wanted and await self._vectors.waiting(agent, wanted) else "searchable"
 
     async def _is_kept(self, position: Position) -> bool:
-        connection = await self._redis.connection()
+        connection = await self._openings.at(position.shard)
         keys = [self._settings.keys.state(position.shard), self._settings.keys.openings(position.shard)]
         args: list[bytes | int] = [run_id_of(connection), *position.entry]
         reply = await self._redis.run_on(connection, load_script("log_state"), keys, args)

@@ -147,7 +147,7 @@ class Embedding(EmbeddingLoop[Missing]):
             for agent in agents:
                 keys += [self._keys.about(shard, agent), self._keys.log(shard, agent)]
             ended = len(agents) < _AT_ONCE
-            connection = await self._redis.connection()
+            connection = await self._openings.at(shard)
             args: list[bytes | str] = [run_id_of(connection), self._vectors.model if ended else "", *agents]
             if not await self._redis.run_on(connection, load_script("log_redo"), keys, args):
                 raise ShardClosed("The shard is being opened for a new run of Redis.")
@@ -156,7 +156,7 @@ class Embedding(EmbeddingLoop[Missing]):
             start += _AT_ONCE
 
     async def _claim(self, shard: int) -> list[str]:
-        connection, keys = await self._redis.connection(), self._keys
+        connection, keys = await self._openings.at(shard), self._keys
         names = [keys.state(shard), keys.agents(shard), keys.claims(shard)]
         args: list[bytes | str | int] = [run_id_of(connection), self._settings.instance, int(_CLAIM * 1000), _AGENTS]
         reply = await self._redis.run_on(connection, load_script("log_claim"), names, args)
@@ -170,7 +170,7 @@ class Embedding(EmbeddingLoop[Missing]):
             await self._release(shard)
 
     async def _release(self, shard: int, *agents: str) -> None:
-        connection = await self._redis.connection()
+        connection = await self._openings.at(shard)
         keys = [self._keys.state(shard), self._keys.claims(shard)]
         args: list[bytes | str] = [run_id_of(connection), self._settings.instance, *agents]
         await self._redis.run_on(connection, load_script("log_release"), keys, args)
@@ -225,12 +225,12 @@ class Embedding(EmbeddingLoop[Missing]):
         gone = sorted(found - {identity.bytes for identity in await self._texts(agent)})
         names = [keys.state(shard), keys.log(shard, agent), *hashes]
         for start in range(0, len(gone), _AT_ONCE):
-            connection = await self._redis.connection()
+            connection = await self._openings.at(shard)
             args: list[bytes | str] = [run_id_of(connection), "", *gone[start : start + _AT_ONCE]]
             await self._redis.run_on(connection, load_script("log_trim"), names, args)
 
     async def _settle(self, shard: int, agent: str, life: bytes, seen: bytes) -> None:
-        connection, keys = await self._redis.connection(), self._keys
+        connection, keys = await self._openings.at(shard), self._keys
         names = [keys.state(shard), keys.about(shard, agent), keys.agents(shard), keys.claims(shard)]
         args: list[bytes | str] = [run_id_of(connection), agent, life, seen]
         if not await self._redis.run_on(connection, load_script("log_settle"), names, args):
@@ -257,7 +257,7 @@ class Embedding(EmbeddingLoop[Missing]):
     async def _store(self, first: Missing, what: str, values: Sequence[bytes]) -> None:
         """All are of one agent. Where it was erased meanwhile, nothing is kept."""
         agent, shard, keys = first.agent, self._settings.shard_of(first.agent), self._keys
-        connection = await self._redis.connection()
+        connection = await self._openings.at(shard)
         names = [
             keys.state(shard), keys.about(shard, agent), keys.vectors(shard, agent), keys.unembeddable(shard, agent),
             keys.claims(shard),

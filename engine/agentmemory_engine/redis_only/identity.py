@@ -6,19 +6,18 @@ from agentmemory_engine.connection import Connection
 from agentmemory_engine.errors import ForeignStore, NotPrepared
 from agentmemory_engine.identity_records import parse_identity
 from agentmemory_engine.redis import Redis
-from agentmemory_engine.redis_only.openings import Openings
 from agentmemory_engine.settings import Settings
 
 
 class Identity:
-    """Reads the record at every new connection, which opens the shards as well."""
+    """Reads the record at every new connection."""
 
-    def __init__(self, redis: Redis, settings: Settings, openings: Openings) -> None:
+    def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
-        self._openings = openings
         self._known: bytes | None = None
         redis.verify = self._verify
+        redis.verify_key = settings.keys.identity
 
     async def read(self) -> str:
         """The id in the identity record. Raises NotPrepared, ForeignStore, StoreUnavailable."""
@@ -38,4 +37,3 @@ class Identity:
         if self._known not in (None, found):
             raise ForeignStore("Redis holds the memory of another AgentMemory by now; restart to go on with that.")
         self._known = found
-        await self._openings.open_all(connection)

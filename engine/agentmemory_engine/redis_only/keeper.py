@@ -11,6 +11,7 @@ from agentmemory_engine.errors import Unavailable
 from agentmemory_engine.journal import run_id_of
 from agentmemory_engine.observer import Observer
 from agentmemory_engine.redis import Redis
+from agentmemory_engine.redis_only.openings import Openings
 from agentmemory_engine.scripts import load_script
 from agentmemory_engine.settings import Settings
 
@@ -25,9 +26,10 @@ _STAYS = 3600.0
 class Keeper:
     """The worker of every sidecar."""
 
-    def __init__(self, redis: Redis, settings: Settings, observer: Observer) -> None:
+    def __init__(self, redis: Redis, settings: Settings, openings: Openings, observer: Observer) -> None:
         self._redis = redis
         self._settings = settings
+        self._openings = openings
         self._observer = observer
         self._complaints = Complaints(logger, "opening waits")
 
@@ -36,8 +38,8 @@ class Keeper:
         tidied = time.monotonic()
         while True:
             try:
-                # Which looks at the server anew, and opens what is closed.
-                await self._redis.refresh()
+                await self._redis.refresh(partly=True)
+                await self._openings.open_all()
                 if time.monotonic() - tidied > _TIDY_EVERY:
                     tidied = time.monotonic()
                     await self.tidy()
@@ -66,7 +68,7 @@ class Keeper:
             start += _AGENTS_A_PAGE - sum(done)
 
     async def _forget(self, shard: int, agent: str, stays: float) -> int:
-        keys, connection = self._settings.keys, await self._redis.connection()
+        keys, connection = self._settings.keys, await self._openings.at(shard)
         names = [
             keys.state(shard), keys.agents(shard), keys.log(shard, agent), keys.about(shard, agent),
             keys.vectors(shard, agent), keys.unembeddable(shard, agent), keys.records(shard, agent),

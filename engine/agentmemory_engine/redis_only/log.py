@@ -12,7 +12,6 @@ import msgspec
 
 from agentmemory_engine.answers import Erased, Receipt
 from agentmemory_engine.batches import raw_or_none
-from agentmemory_engine.connection import Connection
 from agentmemory_engine.embedding.text import searchable_text
 from agentmemory_engine.errors import ShardClosed
 from agentmemory_engine.journal import ERASURE, Acceptance, Submission, TailPage, key_reused, patiently, run_id_of
@@ -91,8 +90,8 @@ class Log(Acceptance):
         embeddable = sum(bool(searchable_text(one.content, raw_or_none(one.payload))) for one in events)
         return f"{int(self._settings.ttl * 1000)} {self._settings.history} {embeddable} {first} {last} {undated}"
 
-    async def _check_open(self, connection: Connection, shard: int) -> None:
-        await self._openings.opened(shard, partial(super()._check_open, connection, shard))
+    async def _read_key(self, shard: int, command: str, *args: str | int) -> Any:
+        return await self._openings.opened(shard, partial(super()._read_key, shard, command, *args))
 
     async def page(self, agent: str, start: Entry) -> TailPage:
         """What the agent's log holds from `start` on, a page of it. Raises ShardClosed, StoreUnavailable."""
@@ -123,7 +122,7 @@ class Log(Acceptance):
         return Position(shard, Entry.parse(reply[1])), reply[0] == b"repeated", erased
 
     async def _run_erasure(self, agent: str, shard: int, digest: bytes) -> Any:
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         assert connection.info is not None
         check_policy(connection.info)
         keys, settings = self._keys, self._settings

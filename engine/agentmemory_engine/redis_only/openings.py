@@ -29,9 +29,16 @@ class Openings:
         self._settings = settings
         self._observer = observer
 
-    async def open_all(self, connection: Connection) -> None:
-        """Open every shard that is closed. Raises StoreUnavailable."""
-        await asyncio.gather(*(self._open(connection, shard) for shard in range(self._settings.shards)))
+    async def at(self, shard: int) -> Connection:
+        """The connection to the server that holds the shard. Raises StoreUnavailable."""
+        return await self._redis.connection(self._settings.keys.state(shard))
+
+    async def open_all(self) -> None:
+        """Open every shard that is closed. Raises StoreUnavailable when the server of one does not answer."""
+        done = await asyncio.gather(*map(self._open, range(self._settings.shards)), return_exceptions=True)
+        for answer in done:
+            if isinstance(answer, BaseException):
+                raise answer
 
     async def opened(self, shard: int, call: Callable[[], Awaitable[T]]) -> T:
         """What the call answers, before which the shard is opened where that is closed.
@@ -42,11 +49,12 @@ class Openings:
             return await call()
         except ShardClosed:
             # The run that a connection knows can be one that is over.
-            await self._redis.refresh()
-            await self._open(await self._redis.connection(), shard)
+            await self._redis.refresh(partly=True)
+            await self._open(shard)
         return await call()
 
-    async def _open(self, connection: Connection, shard: int) -> None:
+    async def _open(self, shard: int) -> None:
+        connection = await self.at(shard)
         keys = [self._settings.keys.state(shard), self._settings.keys.openings(shard)]
         if await self._redis.run_on(connection, load_script("log_open"), keys, [run_id_of(connection)]):
             self._observer.opened()

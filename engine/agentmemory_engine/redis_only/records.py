@@ -85,7 +85,7 @@ class RecordStore:
 
     async def _ask(self, agent: str, shard: int, met: bool) -> tuple[Any, Records | None]:
         held = self._held.get(agent)
-        connection = await self._redis.connection()
+        connection = await self._openings.at(shard)
         keys = [self._keys.state(shard), self._keys.about(shard, agent), self._keys.records(shard, agent)]
         args: list[bytes | int] = [run_id_of(connection), held.revision if held else b"", int(met)]
         reply = await self._redis.run_on(connection, load_script("log_records"), keys, args)
@@ -123,7 +123,7 @@ class RecordStore:
         return True
 
     async def _run(self, agent: str, shard: int, records: Records, change: Amendment) -> Any:
-        connection, key = await self._redis.connection(), self._keys
+        connection, key = await self._openings.at(shard), self._keys
         assert connection.info is not None
         check_policy(connection.info)
         keys = [

@@ -57,7 +57,7 @@ class Retention(RetentionLoop):
 
     async def _ages(self, shard: int, agents: list[str]) -> list[int]:
         """The age of each agent's first turn in milliseconds; -1 where there is none."""
-        connection = await self._redis.connection()
+        connection = await self._openings.at(shard)
         keys = [self._keys.state(shard), *(self._keys.log(shard, agent) for agent in agents)]
         reply = await self._redis.run_on(connection, load_script("log_ages"), keys, [run_id_of(connection)])
         if reply[0] == b"closed":
@@ -87,7 +87,7 @@ class Retention(RetentionLoop):
         ids = [row.id for entry in old for row in rows_of(entry)]
         keys = self._keys
         names = [keys.state(shard), keys.log(shard, agent), keys.vectors(shard, agent), keys.unembeddable(shard, agent)]
-        connection = await self._redis.connection()
+        connection = await self._openings.at(shard)
         args: list[bytes | str] = [run_id_of(connection), str(old[-1].entry.next()), *(one.bytes for one in ids)]
         done = await self._redis.run_on(connection, load_script("log_trim"), names, args)
         return len(ids) if done else 0

@@ -11,9 +11,10 @@ from agentmemory_engine.errors import Unavailable
 from agentmemory_engine.journal import run_id_of
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.redis import Redis, check_policy, check_room
+from agentmemory_engine.redis_only.openings import Openings
 from agentmemory_engine.scripts import load_script
 from agentmemory_engine.settings import Settings
-from agentmemory_engine.status import LATE, PATIENCE, reason_of, within
+from agentmemory_engine.status import LATE, PATIENCE, persistence_of, reason_of, within
 
 
 class _Standing(NamedTuple):
@@ -29,9 +30,10 @@ class _Standing(NamedTuple):
 class Reporter:
     """Answers for the whole memory. Nothing is ever pending: a turn is as durable as Redis is when it is accepted."""
 
-    def __init__(self, redis: Redis, settings: Settings, *, embed: bool) -> None:
+    def __init__(self, redis: Redis, settings: Settings, openings: Openings, *, embed: bool) -> None:
         self._redis = redis
         self._settings = settings
+        self._openings = openings
         self._embed = embed
 
     async def status(self) -> Status:
@@ -40,18 +42,18 @@ class Reporter:
         `unembedded` counts what came since an agent was last looked at: of turns that were let go of in the meantime,
         too.
         """
-        found = await within(PATIENCE, self._standings())
-        info = None if found is None else self._redis.info
-        there = found is not None
+        seen = await within(PATIENCE, self._standings()) or [None] * self._settings.shards
+        known = None if None in seen else [one for one in seen if one is not None]
+        there = known is not None
         return Status(
             mode=self._settings.mode,
             lag=0.0 if there else None,
             pending=0 if there else None,
             dead_letters=0 if there else None,
-            unembedded=None if found is None else sum(one.waiting for one in found) if self._embed else 0,
-            unembeddable=None if found is None else sum(one.unembeddable for one in found),
-            persistence="Unknown" if info is None else "append-only file" if info.append_only else "none",
-            shards=[self._shard(shard, found[shard] if found else None) for shard in range(self._settings.shards)],
+            unembedded=None if known is None else sum(one.waiting for one in known) if self._embed else 0,
+            unembeddable=None if known is None else sum(one.unembeddable for one in known),
+            persistence=persistence_of(self._redis.infos if there else []),
+            shards=[self._shard(shard, found) for shard, found in enumerate(seen)],
             degraded=[] if there else ["redis"],
         )
 
@@ -69,14 +71,18 @@ class Reporter:
             owner=None,
         )
 
-    async def _standings(self) -> list[_Standing] | None:
+    async def _standings(self) -> list[_Standing | None]:
+        return await asyncio.gather(*map(self._standing, range(self._settings.shards)))
+
+    async def _standing(self, shard: int) -> _Standing | None:
+        """What one shard says, or None: on a cluster, its server alone may be down."""
         try:
-            return await asyncio.gather(*(self._standing(shard) for shard in range(self._settings.shards)))
+            return await self._ask(shard)
         except Unavailable:
             return None
 
-    async def _standing(self, shard: int) -> _Standing:
-        connection = await self._redis.connection()
+    async def _ask(self, shard: int) -> _Standing:
+        connection = await self._openings.at(shard)
         keys = [self._settings.keys.state(shard), self._settings.keys.agents(shard)]
         run, opening, sequence, searchable, *counts = await self._redis.run_on(
             connection, load_script("log_status"), keys, []
@@ -89,21 +95,14 @@ class Reporter:
         """What keeps a turn from being accepted, by part; empty when nothing does. Answers within seconds."""
 
         async def ask() -> None:
-            info = await self._redis.refresh()
-            check_policy(info)
-            check_room(info)
+            for info in await self._redis.refresh():
+                check_policy(info)
+                check_room(info)
             if identity is not None:
                 await identity()
+            await self._openings.open_all()
 
         reason = await within(PATIENCE, reason_of(ask()))
         if reason is None:
             reason = LATE
-        if reason:
-            return {"redis": reason}
-        found = await within(PATIENCE, self._standings())
-        if found is None:
-            return {"shards": "they cannot be asked; may this login read the keys of this memory?"}
-        closed = sum(not one.is_open for one in found)
-        if closed:
-            return {"shards": f"{closed} of {self._settings.shards} shards are not open for this run of Redis yet."}
-        return {}
+        return {"redis": reason} if reason else {}
