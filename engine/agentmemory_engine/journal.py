@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha1
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from agentmemory_engine.answers import Receipt
 from agentmemory_engine.connection import Connection
-from agentmemory_engine.errors import KeyReused, ShardClosed, StoreUnavailable, VersionConflict
+from agentmemory_engine.errors import KeyReused, ShardClosed, StoreUnavailable, UnreadableDocument, VersionConflict
 from agentmemory_engine.keys import digest_key, event_id
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.redis import Redis, check_policy
@@ -167,8 +168,8 @@ class Journal:
         """Put a turn into the journal, atomically with its change of the document and the recent window.
 
         The same key with the same body answers the first receipt. Raises KeyReused, VersionConflict, JournalFull,
-        WrongEvictionPolicy, ShardClosed, StoreUnavailable; after the last one the turn may be in the journal all the
-        same, and sending it again with its key settles that.
+        WrongEvictionPolicy, ShardClosed, UnreadableDocument, StoreUnavailable; after the last one the turn may be in
+        the journal all the same, and sending it again with its key settles that.
         """
         return await patiently(lambda: self._append(turn))
 
@@ -238,6 +239,8 @@ class Journal:
                 )
             case b"reused":
                 raise KeyReused("This Idempotency-Key was used for another body; use a new key for a new turn.")
+            case b"unreadable":
+                raise UnreadableDocument("What stands in the place of the document is not ours.", version=None)
             case b"stale":
                 current = reply[1].decode()
                 version = str(Position(shard, Entry.parse(current))) if current else None
@@ -289,6 +292,18 @@ class Journal:
             connection.opened.discard(shard)
             await self._check_open(connection, shard)
         return value
+
+    async def set_aside(self, agent: str, value: bytes) -> None:
+        """Take away what stands in the document's place, where that is still this value (of no string: its dump).
+
+        Raises ShardClosed, StoreUnavailable.
+        """
+        shard = self._settings.shard_of(agent)
+        connection = await self._redis.connection()
+        keys = [self._keys.state(shard), self._keys.document(shard, agent)]
+        args: list[bytes | str | int] = [run_id_of(connection), sha1(value, usedforsecurity=False).hexdigest()]
+        if await self._redis.run_on(connection, load_script("set_aside"), keys, args) < 0:
+            raise ShardClosed("Redis has restarted or lost data, and the shard is being opened anew; try again.")
 
     async def _check_open(self, connection: Connection, shard: int) -> None:
         if shard in connection.opened:

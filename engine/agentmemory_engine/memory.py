@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Self
 from uuid import uuid4
@@ -14,21 +14,25 @@ from msgspec import Raw
 
 from agentmemory_engine.answers import (
     ColdStart,
+    DeadLetter,
     Document,
     ErasureReceipt,
     FactHit,
     Hydration,
     Page,
     Recalled,
+    RecalledBoth,
     Receipt,
     State,
     Status,
 )
 from agentmemory_engine.barrier import Barrier
 from agentmemory_engine.batches import raw_or_none
+from agentmemory_engine.both import RecallOfBoth, Source
 from agentmemory_engine.channels import Channels
 from agentmemory_engine.consolidation import Consolidator
 from agentmemory_engine.dead_letters import DeadLetters
+from agentmemory_engine.distillation import Bounds, Chat, Distillations, Distiller
 from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.erasure import Erasing
 from agentmemory_engine.errors import (
@@ -38,6 +42,7 @@ from agentmemory_engine.errors import (
     NoSnapshot,
     StoreUnavailable,
     Unavailable,
+    UnreadableDocument,
     VersionConflict,
 )
 from agentmemory_engine.events import Events, Tail, TimelineQuery, read_unflushed
@@ -53,6 +58,7 @@ from agentmemory_engine.observer import Observer, Silent
 from agentmemory_engine.positions import Position
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.progress import Progress
+from agentmemory_engine.quarantine import Quarantine
 from agentmemory_engine.recall import Recall, RecallQuery
 from agentmemory_engine.redis import Redis
 from agentmemory_engine.retention import Retention
@@ -82,7 +88,8 @@ class Memory:
 
     def __init__(
         self, settings: Settings, redis: Redis, postgres: Postgres, embedder: Embedder,
-        observer: Observer | None = None, *, work: bool = True,
+        observer: Observer | None = None, *, work: bool = True, chat: Chat | None = None,
+        bounds: Bounds | None = None,
     ) -> None:  # fmt: skip
         observer = observer or Silent()
         progress = Progress()
@@ -100,8 +107,9 @@ class Memory:
         self._selector = Selector()
         semantic = Semantic(postgres, embedder, self._vectors, settings)
         self._recall = Recall(postgres, semantic, Indexes(postgres), self._tail, settings)
-        self.sessions = Sessions(postgres, self._tail)
+        self.sessions = Sessions(postgres, self._tail, settings, distill=chat is not None)
         search = FactSearch(postgres, semantic, self._vectors)
+        self._recall_of_both = RecallOfBoth(self._recall, search, semantic)
         self.knowledge = Knowledge(postgres, search, settings, progress, embed=embedder.enabled)
         opener = Opener(redis, postgres, self._journal, settings)
         writer = Writer(postgres, settings, embed=embedder.enabled)
@@ -116,6 +124,13 @@ class Memory:
         self.retention = Retention(postgres, settings, lambda: self.consolidator.owned, observer)
         self.channels = Channels(redis, settings)
         self.dead_letters = DeadLetters(postgres, embed=embedder.enabled)
+        self._quarantine = Quarantine(postgres, self._journal, self._working, self._tail, self.dead_letters, settings)
+        self.distillations = Distillations(postgres, self.sessions, settings, enabled=chat is not None)
+        self._distiller: Distiller | None = None
+        if chat is not None:
+            self._distiller = Distiller(
+                postgres, self._events, self.knowledge, chat, settings, observer, bounds or Bounds()
+            )
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -127,6 +142,8 @@ class Memory:
             if self._embedder.enabled:
                 await self._embedder.start()
                 self._tasks.append(asyncio.create_task(self._vectors.run(), name="embedding"))
+            if self._distiller is not None:
+                self._tasks.append(asyncio.create_task(self._distiller.run(), name="distillation"))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -155,6 +172,8 @@ class Memory:
                 await self.consolidator.stop()
                 await self._release_claims()
         finally:
+            if self._distiller is not None:
+                await self._distiller.close()
             self._selector.close()
             await self.channels.close()
             await self._embedder.close()
@@ -187,7 +206,7 @@ class Memory:
 
         `key` makes a repetition harmless; `if_match` is a version the document must have, or `absent`. A merge or patch
         without it is applied to whatever the document is by then. Raises InvalidInput, KeyReused, TooLarge,
-        VersionConflict, JournalFull, WrongEvictionPolicy, ShardClosed, StoreUnavailable.
+        VersionConflict, JournalFull, WrongEvictionPolicy, UnreadableDocument, ShardClosed, StoreUnavailable.
         """
         check_agent(agent)
         check_turn(turn)
@@ -205,13 +224,17 @@ class Memory:
             except VersionConflict:
                 if not attempts:
                     raise
+            except UnreadableDocument:
+                # What another program has put there is kept before it is written over.
+                await self._quarantine.take(agent)
+                attempts += 1
 
     async def read_document(self, agent: str) -> Document:
-        """The current document. Raises NoDocument, DocumentExpired, ShardClosed."""
+        """The current document. Raises NoDocument, DocumentExpired, UnreadableDocument, ShardClosed."""
         return await self._working.read(check_agent(agent))
 
     async def read_snapshot(self, agent: str, version: Position) -> Document:
-        """A kept snapshot of the document. Raises NoSnapshot."""
+        """A kept snapshot of the document. Raises NoSnapshot, UnreadableDocument."""
         unflushed = await read_unflushed(self._tail, self._postgres, check_agent(agent))
         if unflushed.hides(version.entry):
             raise NoSnapshot("The snapshot of this version is erased.")
@@ -250,12 +273,17 @@ class Memory:
         """The best matches. Raises InvalidInput, RecallUnavailable."""
         return await self._recall.search(check_agent(agent), query)
 
+    async def recall_of(self, agent: str, query: RecallQuery, include: Collection[Source]) -> RecalledBoth:
+        """As `recall`, among events, facts or both, in one ranking. Raises InvalidInput, RecallUnavailable."""
+        return await self._recall_of_both.search(check_agent(agent), query, include)
+
     async def hydrate(self, agent: str, query: HydrateQuery) -> Hydration:
         """An agent's context within a budget; `degraded` names what cannot be had. Raises when both stores are down."""
         check_agent(agent)
         degraded: list[str] = []
+        quarantined: list[DeadLetter] = []
         (document, cold_start), recent, recalled, facts = await asyncio.gather(
-            self._wake(agent, query, degraded),
+            self._wake(agent, query, degraded, quarantined),
             self._recent_or_nothing(agent, degraded),
             self._recalled_or_nothing(agent, query, degraded),
             self._known_or_nothing(agent, query, degraded),
@@ -274,26 +302,33 @@ class Memory:
             text=context.text,
             tokens=context.tokens,
             cold_start=cold_start,
+            quarantined=quarantined,
             left_out=context.left_out,
             degraded=degraded,
         )
 
     async def _wake(
-        self, agent: str, query: HydrateQuery, degraded: list[str]
+        self, agent: str, query: HydrateQuery, degraded: list[str], quarantined: list[DeadLetter]
     ) -> tuple[Document | None, ColdStart | None]:
+        cold_start: ColdStart
         try:
             return await self._working.read(agent), None
         except NoDocument:
             return None, "new-agent"
         except DocumentExpired:
-            try:
-                return await self._restore(agent) if query.restore else None, "expired"
-            except Unavailable:
-                degraded.append("working_memory")
-                return None, "expired"
+            cold_start = "expired"
+        except UnreadableDocument:
+            cold_start = "unreadable"
         except Unavailable:
             degraded.append("working_memory")
-            return None, "unreadable"
+            return None, None
+        try:
+            if cold_start == "unreadable":
+                quarantined += await self._quarantine.take(agent)
+            return await self._restore(agent) if query.restore else None, cold_start
+        except Unavailable:
+            degraded.append("working_memory")
+            return None, cold_start
 
     async def _restore(self, agent: str) -> Document | None:
         """Write the last snapshot back as the document, unless someone has begun a new one."""

@@ -40,6 +40,10 @@ class Credentials:
     password: str = field(repr=False)
 
 
+class WrongType(StoreUnavailable):
+    """Someone else keeps another kind of value under a key of this memory."""
+
+
 class Logins:
     """The login of the moment, and the one that worked last: that one goes on where a new one is not accepted yet."""
 
@@ -105,6 +109,8 @@ def explain_reply(reply: hiredis.ReplyError) -> MemoryFault:
         return StoreUnavailable(
             "redis", f"it refused the login ({code}); check the mounted credentials and the ACL user."
         )
+    if code == "WRONGTYPE":
+        return WrongType("redis", text[:200])
     return StoreUnavailable("redis", text[:200])
 
 

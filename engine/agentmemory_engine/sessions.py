@@ -22,6 +22,7 @@ from agentmemory_engine.events import UNFLUSHED, Tail, Unflushed
 from agentmemory_engine.journal import patiently
 from agentmemory_engine.keys import check_agent, digest_agent, digest_key, session_id
 from agentmemory_engine.postgres import POISON, Postgres, Session
+from agentmemory_engine.settings import Settings
 from agentmemory_engine.working import merge_object
 
 LONGEST_ID = 256
@@ -64,14 +65,16 @@ class Place(NamedTuple):
 
 
 class Sessions:
-    """The sessions of one memory.
+    """The sessions of one memory. With `distill`, facts are to be drawn from one that ends.
 
     Every call raises InvalidAgentId, InvalidInput for a value that Postgres cannot hold, and StoreUnavailable.
     """
 
-    def __init__(self, postgres: Postgres, tail: Tail) -> None:
+    def __init__(self, postgres: Postgres, tail: Tail, settings: Settings, *, distill: bool = False) -> None:
         self._postgres = postgres
         self._tail = tail
+        self._settings = settings
+        self._distill = distill
 
     async def start(self, agent: str, new: NewSession, *, key: str | None = None) -> tuple[SessionRecord, bool]:
         """The session, and whether it is new. Starting it again merges the metadata, and opens nothing that has ended.
@@ -150,6 +153,8 @@ class Sessions:
             if change.metadata is not UNSET:
                 metadata = merge_object(metadata, change.metadata)
             ended = row["ended_at"] is not None if change.ended is UNSET else change.ended
+            if self._distill and ended and row["ended_at"] is None:
+                await self._row(session, "ask_distillation", agent, identity, self._settings.shard_of(agent))
             return _record(await self._row(session, "change_session", agent, identity, metadata, ended, None, None))
 
     async def read(self, agent: str, identity: str) -> SessionRecord:

@@ -68,8 +68,11 @@ class Reporter:
             lag=None if probes is None else max((probe.lag for probe in probes), default=0.0),
             pending=None if probes is None else sum(probe.pending for probe in probes),
             dead_letters=counts["dead_letters"] if counts else None,
+            quarantined=counts["quarantined"] if counts else None,
             unembedded=counts["unembedded"] if counts else None,
             unembeddable=counts["unembeddable"] if counts else None,
+            undistilled=counts["undistilled"] if counts else None,
+            undistillable=counts["undistillable"] if counts else None,
             persistence="Unknown" if info is None else "append-only file" if info.append_only else "none",
             shards=[
                 _shard_status(shard, probes[shard] if probes else None, rows[shard] if rows else None)

@@ -104,6 +104,8 @@ class Tombstones:
         )
         if last:
             await session.execute(query("erase_declared"), erasure.agent, *erasure.place)
+            # By itself, so that it sees what came with the end of a session which the statement before waited for.
+            await session.execute(query("erase_distillations"), erasure.agent)
 
     async def carry_out(self, session: Session, shard: int, erasure: Erasure, *, journalled: int) -> None:
         """Delete all at or before its entry and leave a tombstone, under the shard's lock; harmless when repeated.

@@ -77,7 +77,7 @@ def sidecar_container(pod: Pod, decision: Inject, image: Image) -> dict[str, Any
 
 
 def _volumes(decision: Inject) -> list[dict[str, Any]]:
-    return parts.volumes(decision.memory.name, decision.memory.spec.embedding.secret_ref)
+    return parts.volumes(decision.memory.name, parts.api_keys(decision.memory.spec))
 
 
 def _environment(pod: Pod, decision: Inject) -> list[dict[str, Any]]:

@@ -5,24 +5,36 @@ The injector imports this module, so it imports neither Kopf nor the engine.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from agentmemory_operator import names
-from agentmemory_operator.spec import KeyRef
+from agentmemory_operator.spec import KeyRef, Spec
 
 FILES = "/etc/agentmemory"
 """Where the resolved AgentMemory, the certificates to trust and the logins are mounted."""
 VOLUME = "agentmemory"
 SCRATCH_VOLUME = "agentmemory-tmp"
 USER = 65532
-API_KEY = "embedding-api-key"
+EMBEDDING_KEY = "embedding-api-key"
 """The file with the key of the provider of embeddings."""
+DISTILLATION_KEY = "distillation-api-key"
+"""The file with the key of the server that facts are drawn by."""
 LOGIN_KEYS = ("redis-username", "redis-password", "postgres-username", "postgres-password")
 """The keys of the Secret N-credentials that sidecars mount; its others are the operator's own."""
 
 
-def volumes(memory_name: str, api_key: KeyRef | None = None) -> list[dict[str, Any]]:
-    """The volumes of a pod with a sidecar of this AgentMemory; `api_key` is for its provider of embeddings."""
+def api_keys(spec: Spec) -> dict[str, KeyRef]:
+    """Where the keys of the servers that a sidecar asks are, by the file that it reads each from."""
+    given = {
+        EMBEDDING_KEY: spec.embedding.secret_ref,
+        DISTILLATION_KEY: None if spec.distillation is None else spec.distillation.secret_ref,
+    }
+    return {file: reference for file, reference in given.items() if reference is not None}
+
+
+def volumes(memory_name: str, keys: Mapping[str, KeyRef] | None = None) -> list[dict[str, Any]]:
+    """The volumes of a pod with a sidecar of this AgentMemory; `keys` are as `api_keys` answers."""
     sources: list[dict[str, Any]] = [
         {"configMap": {"name": names.child(memory_name, "sidecar")}},
         {
@@ -32,10 +44,10 @@ def volumes(memory_name: str, api_key: KeyRef | None = None) -> list[dict[str, A
             }
         },
     ]
-    if api_key is not None:
+    for file, reference in (keys or {}).items():
         # Optional: a key that is missing keeps no agent from starting, and is mounted when it comes.
-        items = [{"key": api_key.key, "path": API_KEY}]
-        sources.append({"secret": {"name": api_key.name, "items": items, "optional": True}})
+        items = [{"key": reference.key, "path": file}]
+        sources.append({"secret": {"name": reference.name, "items": items, "optional": True}})
     return [
         {"name": VOLUME, "projected": {"defaultMode": 0o444, "sources": sources}},
         {"name": SCRATCH_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}},
