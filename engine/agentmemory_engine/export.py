@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from agentmemory_engine.answers import Document, Page, StoredEvent
@@ -49,8 +49,9 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class LetterLine:
-    """A dead letter; `raw` is the event's JSON as it was journalled, or an array of them."""
+    """A dead letter; `raw` is the event's JSON as it was journalled, or an array of them; or a document's bytes."""
 
+    kind: Literal["event", "document"]
     id: UUID
     position: Position
     index: int
@@ -221,6 +222,7 @@ def _session(row: Any) -> SessionLine:
 
 def _letter(row: Any) -> LetterLine:
     return LetterLine(
+        kind=row["kind"],
         id=row["id"],
         position=Position(row["shard"], Entry(row["opening"], row["sequence"])),
         index=row["index"],

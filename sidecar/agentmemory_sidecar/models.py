@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from agentmemory_engine.answers import Fact as BelievedFact
 from agentmemory_engine.answers import FactHit, Hit, Hydration, ShardStatus, State, Status, StoredEvent
@@ -162,8 +162,9 @@ class RecallRequest(Struct, kw_only=True, forbid_unknown_fields=True):
         | None
     ) = None
     include: Annotated[
-        list[Literal["events", "knowledge"]], Meta(min_length=1, max_length=2, description="what is searched")
-    ] = ["events"]
+        list[Literal["events", "knowledge"]],
+        Meta(min_length=1, max_length=2, description="what is searched; by default events"),
+    ] = field(default_factory=lambda: ["events"])
     filter: RecallFilter = RecallFilter()
     min_score: Annotated[float, Meta(ge=0, le=1)] | None = None
     recency: RecencyWish | None = None

@@ -52,7 +52,7 @@ class Distillations:
     async def page(
         self, *, given_up: bool | None = None, cursor: str | None = None, limit: int = 100
     ) -> tuple[list[Distillation], str | None]:
-        """Those that wait, those that were given up, or (None) both, as they were asked for, and what continues the page.
+        """Those that wait, those that were given up, or (None) both, as they were asked for; what continues the page.
 
         Raises InvalidInput.
         """
