@@ -52,11 +52,15 @@ async def login(stores: LocalStores, settings: Settings) -> Credentials:
 def make_memory(stores: LocalStores, settings: Settings, login: Credentials) -> MakeMemory:
     """Makes a Memory that is not opened yet; keywords change its settings."""
 
-    def make(*, work: bool = True, embedder: Any = None, observer: Any = None, **changes: Any) -> Memory:
+    def make(
+        *, work: bool = True, embedder: Any = None, observer: Any = None, chat: Any = None, bounds: Any = None,
+        **changes: Any,
+    ) -> Memory:  # fmt: skip
         changed = replace(settings, **changes)
         store = Redis(RedisAddress(url=stores.redis_url, credentials=lambda: login))
         postgres = Postgres(postgres_dsn(stores), lambda: login, schema=changed.keys.schema)
-        return Memory(changed, store, postgres, embedder or NullEmbedder(), observer, work=work)
+        given = embedder or NullEmbedder()
+        return Memory(changed, store, postgres, given, observer, work=work, chat=chat, bounds=bounds)
 
     return make
 

@@ -16,6 +16,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from agentmemory.local.stores import LocalStores
+from agentmemory_engine.distillation import Chat
 from agentmemory_engine.embedding import Embedder, Vector, from_floats
 from agentmemory_engine.embedding.none import NullEmbedder
 from agentmemory_engine.memory import Memory
@@ -113,8 +114,9 @@ class Running:
     """A sidecar that serves; `async with` starts and stops it."""
 
     def __init__(
-        self, config: Config, *, embedder: Embedder | None = None, work: bool = True, postgres_timeout: float = 1.0
-    ) -> None:
+        self, config: Config, *, embedder: Embedder | None = None, work: bool = True, postgres_timeout: float = 1.0,
+        chat: Chat | None = None,
+    ) -> None:  # fmt: skip
         self.config = config
         self.metrics = Metrics()
         login = config.credentials.login("postgres")
@@ -123,7 +125,9 @@ class Running:
             config.postgres_dsn, login, schema=config.settings.keys.schema, timeout=postgres_timeout,
             trust=config.credentials.trust("postgres"),
         )  # fmt: skip
-        self.memory = Memory(config.settings, redis, postgres, embedder or NullEmbedder(), self.metrics, work=work)
+        self.memory = Memory(
+            config.settings, redis, postgres, embedder or NullEmbedder(), self.metrics, work=work, chat=chat
+        )
         self.sidecar = Sidecar(config, self.memory, self.metrics)
         self._session: aiohttp.ClientSession | None = None
 
