@@ -139,7 +139,9 @@ class Exporter:
         async with aclosing(self._rows("export_dead_letters", export.agent)) as rows:
             async for row in rows:
                 letter = _letter(row)
-                if letter.id not in seen and letter.position <= export.position and not self._hidden(export, letter):
+                # What was set aside stands at a place of its own, and is no event that could come twice.
+                belongs = letter.kind == "document" or letter.position <= export.position
+                if letter.id not in seen and belongs and not self._hidden(export, letter):
                     yield letter
                 seen.add(letter.id)
         found = await self._postgres.fetch("events_by_id", export.agent, list(letters - seen))

@@ -52,15 +52,19 @@ class Quarantine:
         return [letter for letter in letters if letter is not None]
 
     async def _keep_document(self, agent: str, found: Unreadable) -> UUID:
-        version = found.version
-        if version is None:
-            # Later than any erasure so far, so that it is not taken for erased; and no later than the next one.
-            version = (await patiently(lambda: self._tail.unflushed(agent))).read.next()
+        version = found.version or await self._now(agent)
         identity = document_id(agent, str(found.version or ""), found.body)
         async with self._postgres.transaction() as session:
             await session.execute(self._postgres.query("share_shard"), self._settings.shard_of(agent))
             await self._keep(session, agent, identity, version, found.reason, found.body)
         return identity
+
+    async def _now(self, agent: str) -> Entry:
+        """A place after any erasure so far, so that it is not taken for erased, and no later than the next one."""
+        read = (await patiently(lambda: self._tail.unflushed(agent))).read
+        row = await self._postgres.fetchrow("shard_durable", self._settings.shard_of(agent))
+        durable = Entry(row["durable_opening"], row["durable_sequence"]) if row else read
+        return max(read, durable).next()
 
     async def _keep_snapshots(self, agent: str) -> list[UUID]:
         moved = []
