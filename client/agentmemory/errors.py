@@ -24,6 +24,7 @@ AgentMemoryError
     ├── DistillationOff       no facts are drawn from sessions here
     ├── VersionConflict
     ├── TooLarge
+    ├── NotInThisMode
     ├── PositionLost
     ├── BarrierTimeout
     └── Unavailable           the same request can succeed later
@@ -243,6 +244,12 @@ class TooLarge(ProblemError):
     """A body, document or event is over its limit."""
 
     code = "too-large"
+
+
+class NotInThisMode(ProblemError):
+    """The mode of this memory does without the store that this needs: channels want Redis."""
+
+    code = "not-in-this-mode"
 
 
 class PositionLost(ProblemError):

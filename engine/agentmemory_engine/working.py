@@ -22,11 +22,11 @@ from agentmemory_engine.errors import (
     TooLarge,
     UnreadableDocument,
 )
-from agentmemory_engine.journal import ABSENT, ANY, NEVER, Change, Journal, patiently
+from agentmemory_engine.intake import Foreign, Intake
+from agentmemory_engine.journal import ABSENT, ANY, NEVER, Change
 from agentmemory_engine.keys import digest_key
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.redis import WrongType
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import DocumentChange, decode
 
@@ -158,9 +158,9 @@ def _unreadable(reason: str, version: Position | None) -> UnreadableDocument:
 class WorkingMemory:
     """Reads documents, and prepares their changes."""
 
-    def __init__(self, postgres: Postgres, journal: Journal, settings: Settings) -> None:
+    def __init__(self, postgres: Postgres, intake: Intake, settings: Settings) -> None:
         self._postgres = postgres
-        self._journal = journal
+        self._intake = intake
         self._settings = settings
 
     async def stored(self, agent: str) -> Stored | None:
@@ -172,24 +172,17 @@ class WorkingMemory:
         return found
 
     async def unreadable(self, agent: str) -> Unreadable | None:
-        """What stands in Redis in the place of a document and is none. Raises ShardClosed or StoreUnavailable."""
+        """What stands in the place of a live document and is none. Raises ShardClosed or StoreUnavailable."""
         found = await self._look(agent)
         return found if isinstance(found, Unreadable) else None
 
     async def _look(self, agent: str) -> Stored | Unreadable | None:
-        shard = self._settings.shard_of(agent)
-        key = self._settings.keys.document(shard, agent)
-
-        async def ask() -> Any:
-            try:
-                return await self._journal.read_key(shard, "GET", key)
-            except WrongType:
-                dump = await self._journal.read_key(shard, "DUMP", key)
-                return dump and Unreadable(dump, dump, None, "the key holds no string.")
-
-        value = await patiently(ask)
-        if value is None or isinstance(value, Unreadable):
-            return value
+        try:
+            value = await self._intake.document(agent)
+        except Foreign as foreign:
+            return Unreadable(foreign.value, foreign.value, None, "the key holds no string.")
+        if value is None:
+            return None
         try:
             stored = parse_stored(value)
         except ValueError as error:
@@ -257,7 +250,7 @@ class WorkingMemory:
         if change.set is not UNSET:
             body, version = check_object(bytes(change.set)), expected
         else:
-            known, stored = await asyncio.gather(self._journal.is_known(agent, key), self.stored(agent))
+            known, stored = await asyncio.gather(self._intake.is_known(agent, key), self.stored(agent))
             if known:
                 return Change(WRITTEN, b"{}", NEVER)
             written = stored is not None and stored.kind == WRITTEN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentmemory_engine.distillation import Bounds, Chat, OpenAIChat
+from agentmemory_engine.distillation import Bounds, OpenAIChat, Setup
 from agentmemory_engine.embedding import Embedder, EmbeddingMisconfigured, open_embedder
 from agentmemory_engine.endpoint import ApiKey, Patience
 from agentmemory_engine.errors import ProviderUnavailable, StoreUnavailable
@@ -19,22 +19,15 @@ def make_memory(
     config: Config, observer: Observer | None = None, *, embedder: Embedder | None = None, work: bool = True
 ) -> Memory:
     """The memory, not opened yet. Raises ConfigError for embeddings that cannot be made as configured."""
-    redis = Redis(config.redis, client_name="agentmemory-sidecar")
-    postgres = Postgres(
-        config.postgres_dsn,
-        config.credentials.login("postgres"),
-        schema=config.settings.keys.schema,
-        trust=config.credentials.trust("postgres"),
-    )
+    redis = postgres = None
+    if config.redis is not None:
+        redis = Redis(config.redis, client_name="agentmemory-sidecar")
+    if config.postgres_dsn is not None:
+        files, schema = config.credentials, config.settings.keys.schema
+        login, trust = files.login("postgres"), files.trust("postgres")
+        postgres = Postgres(config.postgres_dsn, login, schema=schema, trust=trust)
     return Memory(
-        config.settings,
-        redis,
-        postgres,
-        embedder or _embedder(config),
-        observer,
-        work=work,
-        chat=_chat(config),
-        bounds=bounds_of(config),
+        config.settings, redis, postgres, embedder or _embedder(config), observer, work=work, distil=_distil(config)
     )
 
 
@@ -47,15 +40,16 @@ def bounds_of(config: Config) -> Bounds:
     )
 
 
-def _chat(config: Config) -> Chat | None:
+def _distil(config: Config) -> Setup | None:
     spec, seconds = config.distillation, config.distillation_timeout
     if spec is None:
         return None
     key = _key_of(config.credentials, DISTILLATION, needed=spec.secret_ref is not None)
     try:
-        return OpenAIChat(spec.endpoint, model=spec.model, key=key, patience=Patience(one=seconds, texts=seconds))
+        chat = OpenAIChat(spec.endpoint, model=spec.model, key=key, patience=Patience(one=seconds, texts=seconds))
     except ValueError as error:
         raise ConfigError(f"spec.distillation: {error}") from None
+    return Setup(chat, bounds_of(config))
 
 
 def _embedder(config: Config) -> Embedder:

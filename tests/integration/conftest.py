@@ -12,11 +12,12 @@ import pytest
 import pytest_asyncio
 
 from agentmemory.local.stores import LocalStores
+from agentmemory_engine.distillation import Bounds, Setup
 from agentmemory_engine.embedding.none import NullEmbedder
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.redis import Credentials, Redis, RedisAddress
-from agentmemory_engine.settings import Settings
+from agentmemory_engine.settings import Mode, Settings
 from agentmemory_sidecar.config import Config
 from support.memories import MakeMemory, postgres_dsn, prepare
 from support.sidecars import Running, make_config, write_login
@@ -37,9 +38,23 @@ async def stores(stores_directory: Path) -> AsyncIterator[LocalStores]:
 
 
 @pytest.fixture
-def settings() -> Settings:
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """Hybrid, unless the test asks for others: see `in_every_mode`."""
+    mode: Mode = getattr(request, "param", "Hybrid")
+    return mode
+
+
+@pytest.fixture
+def settings(mode: Mode) -> Settings:
     return Settings(
-        namespace="test", name=f"memory-{next(_number)}", shards=4, max_delay=0.05, ttl=600.0, lease=2.0, instance="one"
+        namespace="test",
+        name=f"memory-{next(_number)}",
+        mode=mode,
+        shards=4,
+        max_delay=0.05,
+        ttl=600.0,
+        lease=2.0,
+        instance="one",
     )
 
 
@@ -57,10 +72,13 @@ def make_memory(stores: LocalStores, settings: Settings, login: Credentials) -> 
         **changes: Any,
     ) -> Memory:  # fmt: skip
         changed = replace(settings, **changes)
-        store = Redis(RedisAddress(url=stores.redis_url, credentials=lambda: login))
+        store = None
+        if changed.mode != "Postgres":
+            store = Redis(RedisAddress(url=stores.redis_url, credentials=lambda: login))
         postgres = Postgres(postgres_dsn(stores), lambda: login, schema=changed.keys.schema)
         given = embedder or NullEmbedder()
-        return Memory(changed, store, postgres, given, observer, work=work, chat=chat, bounds=bounds)
+        distil = None if chat is None else Setup(chat, bounds or Bounds())
+        return Memory(changed, store, postgres, given, observer, work=work, distil=distil)
 
     return make
 

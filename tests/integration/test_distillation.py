@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentmemory_engine.answers import Distillation, Fact
-from agentmemory_engine.distillation import Bounds, OpenAIChat
+from agentmemory_engine.distillation import Bounds, OpenAIChat, Setup
 from agentmemory_engine.distillation.worker import Distiller
 from agentmemory_engine.endpoint import Patience
 from agentmemory_engine.errors import DistillationOff, NoDistillation, NoSession, ProviderUnavailable
@@ -21,7 +21,7 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.sessions import SessionChange
 from agentmemory_engine.turns import parse_turn
 from agentmemory_sidecar.config import Config
-from support.memories import MakeMemory
+from support.memories import MakeMemory, in_every_mode, parts_of
 from support.sidecars import Running
 from support.stub_chat import StubChat, failing, saying
 
@@ -47,6 +47,8 @@ async def memory(make_memory: MakeMemory, stub: StubChat) -> AsyncIterator[Memor
 
 
 async def flush(memory: Memory) -> None:
+    if memory.settings.mode == "Postgres":
+        return
     await memory.consolidator._ownership.renew(all_of_them=True)
     await memory.consolidator.round()
     await memory.consolidator.flush()
@@ -72,10 +74,11 @@ async def waiting(memory: Memory) -> list[Distillation]:
 
 
 def worker(memory: Memory) -> Distiller:
-    assert memory._distiller is not None
-    return memory._distiller
+    assert memory.parts.distiller is not None
+    return memory.parts.distiller
 
 
+@in_every_mode
 async def test_a_session_that_ends_leaves_facts_with_their_sources(memory: Memory, stub: StubChat) -> None:
     await flush(memory)
     apple, pear = await record(memory, "apple is red", "pear is green")
@@ -271,6 +274,7 @@ async def test_what_takes_too_long_alone_counts_against_the_session(make_memory:
         assert one.attempts == 1 and "takes too long" in (one.refused or "")
 
 
+@in_every_mode
 async def test_an_erasure_takes_what_is_on_its_way(memory: Memory, stub: StubChat) -> None:
     await flush(memory)
     await record(memory, "apple is red")
@@ -310,7 +314,7 @@ async def test_what_was_drawn_from_events_that_are_gone_stays(memory: Memory, st
     await record(memory, "apple is red")
     await end(memory)
     await worker(memory).distill_one()
-    await memory._postgres.fetch("erase_events", "a", b"", 10**9, 0, None)
+    await parts_of(memory).postgres.fetch("erase_events", "a", b"", 10**9, 0, None)
     await record(memory, "pear is green")
     await memory.distillations.ask("a", "day-1")
     await worker(memory).distill_one()
@@ -345,7 +349,7 @@ async def test_pages_of_what_waits(memory: Memory) -> None:
 
 
 async def test_over_http_a_session_that_ends_is_distilled_by_itself(config: Config, stub: StubChat) -> None:
-    async with Running(config, chat=chat_of(stub)) as sidecar:
+    async with Running(config, distil=Setup(chat_of(stub))) as sidecar:
         await sidecar.wait_until_ready()
         await sidecar.turn("a", "apple is red", session="day-1")
         ended = await sidecar.send("PATCH", "/v1/agents/a/sessions/day-1", {"ended": True})

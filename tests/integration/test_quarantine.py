@@ -28,7 +28,7 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import DocumentChange, Turn, parse_turn
 from agentmemory_sidecar.config import Config
-from support.memories import MakeMemory, admin_postgres, admin_redis
+from support.memories import MakeMemory, admin_postgres, admin_redis, parts_of
 from support.sidecars import Running
 
 FOREIGN = [
@@ -174,6 +174,33 @@ async def test_snapshots_that_cannot_be_read_are_passed_over(
     assert (await memory.hydrate("a", HydrateQuery(restore=True))).working_memory == b'{"step": 1}'
 
 
+@pytest.mark.parametrize("mode", ["Postgres"], indirect=True)
+@pytest.mark.parametrize("restore", [True, False])
+async def test_without_redis_an_earlier_snapshot_comes_back_on_request_only(
+    memory: Memory, stores: LocalStores, settings: Settings, restore: bool
+) -> None:
+    for step in (1, 2):
+        await memory.record("a", Turn(working_memory=DocumentChange(set=Raw(b'{"step": %d}' % step))))
+    connection = await admin_postgres(stores)
+    table = f'"{settings.keys.schema}".working_snapshots'
+    await connection.execute(f"UPDATE {table} SET body = $1 WHERE body = $2", b"[2]", b'{"step": 2}')
+    await connection.close()
+    with pytest.raises(UnreadableDocument):
+        await memory.read_document("a")
+    with pytest.raises(UnreadableDocument):
+        await memory.record("a", Turn(working_memory=DocumentChange(merge=Raw(b"{}"))))
+    woken = await memory.hydrate("a", HydrateQuery(restore=restore))
+    assert (woken.cold_start, woken.working_memory) == ("unreadable", b'{"step": 1}' if restore else None)
+    assert [letter.raw for letter in woken.quarantined] == [b"[2]"] == [letter.raw for letter in await letters(memory)]
+    if not restore:
+        with pytest.raises(DocumentExpired):
+            await memory.read_document("a")
+    await memory.record("a", Turn(working_memory=DocumentChange(merge=Raw(b'{"new": 1}'))))
+    assert (await memory.read_document("a")).body == (b'{"step":1,"new":1}' if restore else b'{"new":1}')
+    await memory.erase("a")
+    assert await letters(memory) == []
+
+
 async def test_whatever_happens_in_between_it_is_kept_once(
     memory: Memory, settings: Settings, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,7 +211,7 @@ async def test_whatever_happens_in_between_it_is_kept_once(
         raise StoreUnavailable("redis", "away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(memory._journal, "set_aside", down)
+        patched.setattr(parts_of(memory).journal, "set_aside", down)
         woken = await memory.hydrate("a", HydrateQuery(restore=True))
     assert (woken.cold_start, woken.degraded, woken.working_memory) == ("unreadable", ["working_memory"], None)
     assert await redis.exists(key_of(settings)) == 1
@@ -197,14 +224,14 @@ async def test_a_document_that_came_meanwhile_is_not_taken_away(
     memory: Memory, settings: Settings, redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await redis.set(key_of(settings), b"foreign")
-    set_aside = memory._journal.set_aside
+    set_aside = parts_of(memory).journal.set_aside
 
     async def late(agent: str, value: bytes) -> None:
         await redis.delete(key_of(settings))
         await memory.record("a", Turn(working_memory=DocumentChange(set=Raw(b'{"new":1}'))))
         await set_aside(agent, value)
 
-    monkeypatch.setattr(memory._journal, "set_aside", late)
+    monkeypatch.setattr(parts_of(memory).journal, "set_aside", late)
     await memory.hydrate("a", HydrateQuery())
     assert (await memory.read_document("a")).body == b'{"new":1}'
 
@@ -231,7 +258,7 @@ async def test_a_store_that_is_down_is_degraded_and_no_cold_start(
     async def down(*_: object) -> None:
         raise StoreUnavailable("redis", "away")
 
-    monkeypatch.setattr(memory._working, "read", down)
+    monkeypatch.setattr(memory.parts.working, "read", down)
     woken = await memory.hydrate("a", HydrateQuery(restore=True))
     assert (woken.cold_start, woken.degraded, woken.quarantined) == (None, ["working_memory"], [])
 

@@ -70,7 +70,7 @@ async def believe(memory: Memory, content: str, **more: Any) -> Fact:
     if "metadata" in more:
         more["metadata"] = {name: Raw(json.dumps(value).encode()) for name, value in more["metadata"].items()}
     fact, _ = await memory.knowledge.put("a", NewFact(topic="x", content=content, **more))
-    while await memory._vectors.embed_batch():
+    while await memory.parts.vectors.embed_batch():
         pass
     return fact
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from agentmemory_engine.distillation.chat import Chat, OpenAIChat
 from agentmemory_engine.distillation.queue import Distillations
+from agentmemory_engine.distillation.setup import Setup, make_distillation
 from agentmemory_engine.distillation.worker import Bounds, Distiller
 
-__all__ = ["Bounds", "Chat", "Distillations", "Distiller", "OpenAIChat"]
+__all__ = ["Bounds", "Chat", "Distillations", "Distiller", "OpenAIChat", "Setup", "make_distillation"]
