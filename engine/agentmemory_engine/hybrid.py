@@ -9,6 +9,7 @@ from agentmemory_engine.both import RecallOfBoth
 from agentmemory_engine.channels import Channels
 from agentmemory_engine.consolidation import Consolidator
 from agentmemory_engine.dead_letters import DeadLetters
+from agentmemory_engine.declared import Declared
 from agentmemory_engine.distillation import Setup, make_distillation
 from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.erasure import Erasing
@@ -59,6 +60,7 @@ def compose(
     progress = Progress()
     journal = Journal(redis, settings)
     tail = Tail(journal, settings)
+    declared = Declared(postgres, tail, settings)
     working = WorkingMemory(postgres, journal, settings)
     events = Events(postgres, journal, tail, settings)
     vectors = Vectors(postgres, embedder, settings, observer, progress)
@@ -75,9 +77,11 @@ def compose(
     barrier = Barrier(postgres, consolidator, progress, settings)
     search = FactSearch(postgres, semantic, vectors)
     recall = Recall(postgres, semantic, Indexes(postgres), tail, settings)
-    sessions = Sessions(postgres, tail, settings, distill=distil is not None)
-    knowledge = Knowledge(postgres, search, settings, progress, embed=embedder.enabled)
-    distillations, distiller = make_distillation(postgres, events, sessions, knowledge, settings, observer, distil)
+    sessions = Sessions(postgres, declared, tail, settings, distill=distil is not None)
+    knowledge = Knowledge(postgres, declared, search, settings, progress, embed=embedder.enabled)
+    distillations, distiller = make_distillation(
+        postgres, declared, events, sessions, knowledge, settings, observer, distil
+    )
     letters = DeadLetters(postgres, embed=embedder.enabled)
     hold = OwnedShards(postgres, settings, lambda: consolidator.owned)
     return HybridParts(
@@ -95,7 +99,7 @@ def compose(
         knowledge=knowledge,
         distillations=distillations,
         distiller=distiller,
-        exporter=Exporter(postgres, tail, events, working, barrier, settings, embed=embedder.enabled),
+        exporter=Exporter(postgres, declared, tail, events, working, barrier, settings, embed=embedder.enabled),
         erasing=Erasing(postgres, journal, barrier, settings),
         barrier=barrier,
         reporter=Reporter(redis, postgres, journal, settings),

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from agentmemory_engine.answers import Distillation
 from agentmemory_engine.cursors import format_place, parse_place
-from agentmemory_engine.declared import lock_declared
+from agentmemory_engine.declared import Declared
 from agentmemory_engine.errors import DistillationOff, NoDistillation
 from agentmemory_engine.keys import check_agent
 from agentmemory_engine.postgres import Postgres
@@ -28,8 +28,11 @@ class Place(NamedTuple):
 class Distillations:
     """The requests of one memory; `enabled` says whether any is served. Every call raises StoreUnavailable."""
 
-    def __init__(self, postgres: Postgres, sessions: Sessions, settings: Settings, *, enabled: bool) -> None:
+    def __init__(
+        self, postgres: Postgres, declared: Declared, sessions: Sessions, settings: Settings, *, enabled: bool
+    ) -> None:
         self._postgres = postgres
+        self._declared = declared
         self._sessions = sessions
         self._settings = settings
         self._enabled = enabled
@@ -43,8 +46,7 @@ class Distillations:
         if not self._enabled:
             raise DistillationOff("Facts are drawn from sessions where `spec.distillation` names a model; add it.")
         await self._sessions.read(agent, session)
-        async with self._postgres.transaction() as connection:
-            await lock_declared(connection, self._postgres, agent)
+        async with self._declared.transaction(agent, alone=True) as connection:
             query = self._postgres.query("ask_distillation")
             row = await connection.fetchrow(query, agent, session, self._settings.shard_of(agent))
         return _distillation(row)

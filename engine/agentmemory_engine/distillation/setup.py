@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from agentmemory_engine.declared import Declared
 from agentmemory_engine.distillation.chat import Chat
 from agentmemory_engine.distillation.queue import Distillations
 from agentmemory_engine.distillation.worker import Bounds, Distiller
@@ -24,11 +25,11 @@ class Setup:
 
 
 def make_distillation(
-    postgres: Postgres, events: Events, sessions: Sessions, knowledge: Knowledge, settings: Settings,
-    observer: Observer, setup: Setup | None,
+    postgres: Postgres, declared: Declared, events: Events, sessions: Sessions, knowledge: Knowledge,
+    settings: Settings, observer: Observer, setup: Setup | None,
 ) -> tuple[Distillations, Distiller | None]:  # fmt: skip
     """What is asked for, and who does it; None where it is off."""
-    asked = Distillations(postgres, sessions, settings, enabled=setup is not None)
+    asked = Distillations(postgres, declared, sessions, settings, enabled=setup is not None)
     if setup is None:
         return asked, None
     return asked, Distiller(postgres, events, knowledge, setup.chat, settings, observer, setup.bounds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agentmemory_engine.both import RecallOfBoth
 from agentmemory_engine.dead_letters import DeadLetters
+from agentmemory_engine.declared import Declared
 from agentmemory_engine.distillation import Setup, make_distillation
 from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.events import Events
@@ -41,6 +42,7 @@ def compose(
     progress = Progress()
     intake = Intake(postgres, settings, progress, embed=embedder.enabled)
     tail = NoTail()
+    declared = Declared(postgres, tail, settings)
     working = WorkingMemory(postgres, intake, settings)
     events = Events(postgres, intake, tail, settings)
     vectors = Vectors(postgres, embedder, settings, observer, progress)
@@ -48,9 +50,11 @@ def compose(
     barrier = Barrier(postgres, progress)
     search = FactSearch(postgres, semantic, vectors)
     recall = Recall(postgres, semantic, Indexes(postgres), tail, settings)
-    sessions = Sessions(postgres, tail, settings, distill=distil is not None)
-    knowledge = Knowledge(postgres, search, settings, progress, embed=embedder.enabled)
-    distillations, distiller = make_distillation(postgres, events, sessions, knowledge, settings, observer, distil)
+    sessions = Sessions(postgres, declared, tail, settings, distill=distil is not None)
+    knowledge = Knowledge(postgres, declared, search, settings, progress, embed=embedder.enabled)
+    distillations, distiller = make_distillation(
+        postgres, declared, events, sessions, knowledge, settings, observer, distil
+    )
     letters = DeadLetters(postgres, embed=embedder.enabled)
     kept_for_good = settings.retention is None
     return Parts(
@@ -64,7 +68,7 @@ def compose(
         knowledge=knowledge,
         distillations=distillations,
         distiller=distiller,
-        exporter=Exporter(postgres, tail, events, working, barrier, settings, embed=embedder.enabled),
+        exporter=Exporter(postgres, declared, tail, events, working, barrier, settings, embed=embedder.enabled),
         erasing=Erasing(postgres, settings),
         barrier=barrier,
         reporter=Reporter(postgres, settings),
