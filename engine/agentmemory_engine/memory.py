@@ -6,18 +6,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
-from msgspec import Raw
-
 from agentmemory_engine.answers import (
-    ColdStart,
-    DeadLetter,
     Document,
     ErasureReceipt,
-    FactHit,
     Hydration,
     Page,
     Recalled,
@@ -31,20 +25,16 @@ from agentmemory_engine.channels import Channels
 from agentmemory_engine.consolidation import Consolidator
 from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.errors import (
-    DocumentExpired,
     InvalidInput,
-    NoDocument,
     NoSnapshot,
     NotInThisMode,
-    StoreUnavailable,
     Unavailable,
     UnreadableDocument,
     VersionConflict,
 )
 from agentmemory_engine.events import TimelineQuery
 from agentmemory_engine.export import Added, Fact, SessionLine
-from agentmemory_engine.fact_search import FactQuery
-from agentmemory_engine.hydrate import HydrateQuery, assemble
+from agentmemory_engine.hydrate import HydrateQuery
 from agentmemory_engine.journal import ABSENT, ANY, Submission
 from agentmemory_engine.keys import check_agent
 from agentmemory_engine.modes import compose
@@ -59,6 +49,7 @@ from agentmemory_engine.settings import Settings
 from agentmemory_engine.status import reason_of
 from agentmemory_engine.timelines import MergedPage
 from agentmemory_engine.turns import DocumentChange, Turn, check_turn, encode_events, fingerprint
+from agentmemory_engine.waking import Waking
 
 if TYPE_CHECKING:
     from agentmemory_engine.both import Source
@@ -86,6 +77,7 @@ class Memory:
         self._embedder = embedder
         self._work = work
         self._selector = Selector()
+        self._waking = Waking(self.parts, settings, self.record)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -280,99 +272,7 @@ class Memory:
 
     async def hydrate(self, agent: str, query: HydrateQuery) -> Hydration:
         """An agent's context within a budget; `degraded` names what cannot be had. Raises when both stores are down."""
-        check_agent(agent)
-        degraded: list[str] = []
-        quarantined: list[DeadLetter] = []
-        (document, cold_start), recent, recalled, facts = await asyncio.gather(
-            self._wake(agent, query, degraded, quarantined),
-            self._recent_or_nothing(agent, degraded),
-            self._recalled_or_nothing(agent, query, degraded),
-            self._known_or_nothing(agent, query, degraded),
-        )
-        if {"working_memory", "recent"} <= set(degraded):
-            raise StoreUnavailable("redis and postgres", "neither answers; there is nothing to wake up with.")
-        if cold_start == "new-agent" and recent.events:
-            cold_start = None
-        context = assemble(document.body if document else None, recent.events, recalled.hits, facts, query.tokens)
-        return Hydration(
-            working_memory=context.document,
-            version=document.version if document else None,
-            recent=context.recent,
-            recalled=context.recalled,
-            knowledge=context.knowledge,
-            text=context.text,
-            tokens=context.tokens,
-            cold_start=cold_start,
-            quarantined=quarantined,
-            left_out=context.left_out,
-            degraded=degraded,
-        )
-
-    async def _wake(
-        self, agent: str, query: HydrateQuery, degraded: list[str], quarantined: list[DeadLetter]
-    ) -> tuple[Document | None, ColdStart | None]:
-        cold_start: ColdStart
-        try:
-            return await self.parts.working.read(agent), None
-        except NoDocument:
-            return None, "new-agent"
-        except DocumentExpired:
-            cold_start = "expired"
-        except UnreadableDocument:
-            cold_start = "unreadable"
-        except Unavailable:
-            degraded.append("working_memory")
-            return None, None
-        try:
-            if cold_start == "unreadable":
-                quarantined += await self.parts.quarantine.take(agent)
-            return await self._restore(agent) if query.restore else None, cold_start
-        except Unavailable:
-            degraded.append("working_memory")
-            return None, cold_start
-
-    async def _restore(self, agent: str) -> Document | None:
-        """Write the last snapshot back as the document, unless someone has begun a new one."""
-        last = await self.parts.working.last_snapshot(agent)
-        if last is None:
-            return None
-        change = DocumentChange(set=Raw(last.body))
-        try:
-            receipt = await self.record(agent, Turn(working_memory=change), if_match=ABSENT)
-        except VersionConflict:
-            return await self.parts.working.current(agent)
-        return replace(last, version=receipt.position)
-
-    async def _recent_or_nothing(self, agent: str, degraded: list[str]) -> Page:
-        try:
-            page = await self.parts.events.recent(agent, self.settings.recent_messages)
-        except Unavailable:
-            degraded.append("recent")
-            return Page([], None)
-        degraded += [part for part in page.degraded if part not in degraded]
-        return page
-
-    async def _recalled_or_nothing(self, agent: str, query: HydrateQuery, degraded: list[str]) -> Recalled:
-        if query.query is None:
-            return Recalled([])
-        try:
-            found = await self.parts.recall.search(agent, RecallQuery(query=query.query, k=query.k))
-            degraded += [part for part in found.degraded if part not in degraded]
-            return found
-        except Unavailable:
-            degraded.append("recalled")
-            return Recalled([])
-
-    async def _known_or_nothing(self, agent: str, query: HydrateQuery, degraded: list[str]) -> list[FactHit]:
-        if query.query is None or not query.facts:
-            return []
-        try:
-            found = await self.knowledge.search(agent, FactQuery(query=query.query, k=query.facts))
-            degraded += [part for part in found.degraded if part not in degraded]
-            return found.hits
-        except Unavailable:
-            degraded.append("knowledge")
-            return []
+        return await self._waking.hydrate(check_agent(agent), query)
 
     async def status(self) -> Status:
         """Lag, what is pending, every shard; never raises for a store that is down."""

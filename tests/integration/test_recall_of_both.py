@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from agentmemory_engine.both import Source
 from agentmemory_engine.embedding import EmbeddingUnavailable, Vector, from_floats
 from agentmemory_engine.errors import RecallUnavailable
 from agentmemory_engine.events import Filter
+from agentmemory_engine.fact_search import FactQuery
 from agentmemory_engine.facts import NewFact
 from agentmemory_engine.fusion import KEYWORD, SEMANTIC, TIME, scale, weigh
 from agentmemory_engine.memory import Memory
@@ -70,8 +72,9 @@ async def believe(memory: Memory, content: str, **more: Any) -> Fact:
     if "metadata" in more:
         more["metadata"] = {name: Raw(json.dumps(value).encode()) for name, value in more["metadata"].items()}
     fact, _ = await memory.knowledge.put("a", NewFact(topic="x", content=content, **more))
-    while await memory.parts.vectors.embed_batch():
-        pass
+    async with asyncio.timeout(30):
+        while (await memory.knowledge.search("a", FactQuery(query=content))).not_yet_embedded:
+            await asyncio.sleep(0.01)
     return fact
 
 
