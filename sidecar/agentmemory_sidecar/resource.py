@@ -197,6 +197,8 @@ def _check(resource: AgentMemory) -> None:
     _check_one_of("spec.redis", managed=spec.redis.managed, external=spec.redis.external)
     _check_one_of("spec.postgres", managed=spec.postgres.managed, external=spec.postgres.external)
     _check_embedding(spec.embedding)
+    if spec.mode == "Redis" and spec.distillation is not None:
+        raise ValueError("spec.distillation: mode Redis keeps no facts; remove it, or choose mode Hybrid")
     _check_served(spec)
 
 

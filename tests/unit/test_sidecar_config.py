@@ -336,3 +336,5 @@ def test_distillation_is_off_unless_the_resource_names_a_model(load: Load) -> No
         _distil(load(with_spec("{distillation: {endpoint: localhost, model: m}}")))
     with pytest.raises(ConfigError, match=r"spec\.distillation: .*`model`"):
         load(with_spec("{distillation: {endpoint: 'http://h/v1'}}"))
+    with pytest.raises(ConfigError, match=r"spec\.distillation: mode Redis"):
+        load(with_spec("{mode: Redis, distillation: {endpoint: 'http://h/v1', model: m}}"))
