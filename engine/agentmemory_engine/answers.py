@@ -227,11 +227,11 @@ class Status:
     lag: float | None
     pending: int | None
     dead_letters: int | None
-    quarantined: int | None
+    quarantined: int | None = None
     unembedded: int | None
     unembeddable: int | None
-    undistilled: int | None
-    undistillable: int | None
+    undistilled: int | None = None
+    undistillable: int | None = None
     persistence: str
     shards: list[ShardStatus]
     degraded: list[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from agentmemory_engine.both import RecallOfBoth
 from agentmemory_engine.dead_letters import DeadLetters
 from agentmemory_engine.declared import Declared
+from agentmemory_engine.direct_status import Reporter
 from agentmemory_engine.distillation import Setup, make_distillation
 from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.events import Events
@@ -22,7 +23,6 @@ from agentmemory_engine.postgres_only.identity import Identity
 from agentmemory_engine.postgres_only.intake import Intake
 from agentmemory_engine.postgres_only.keys import KeyKeeper
 from agentmemory_engine.postgres_only.quarantine import Quarantine
-from agentmemory_engine.postgres_only.status import Reporter
 from agentmemory_engine.postgres_only.tail import NoTail
 from agentmemory_engine.progress import Progress
 from agentmemory_engine.recall import Recall

@@ -5,11 +5,11 @@ The injector imports this module, so it imports neither Kopf nor the engine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agentmemory_operator import names
-from agentmemory_operator.spec import KeyRef, Spec
+from agentmemory_operator.spec import STORES, KeyRef, Spec, Store
 
 FILES = "/etc/agentmemory"
 """Where the resolved AgentMemory, the certificates to trust and the logins are mounted."""
@@ -20,8 +20,6 @@ EMBEDDING_KEY = "embedding-api-key"
 """The file with the key of the provider of embeddings."""
 DISTILLATION_KEY = "distillation-api-key"
 """The file with the key of the server that facts are drawn by."""
-LOGIN_KEYS = ("redis-username", "redis-password", "postgres-username", "postgres-password")
-"""The keys of the Secret N-credentials that sidecars mount; its others are the operator's own."""
 
 
 def api_keys(spec: Spec) -> dict[str, KeyRef]:
@@ -33,14 +31,22 @@ def api_keys(spec: Spec) -> dict[str, KeyRef]:
     return {file: reference for file, reference in given.items() if reference is not None}
 
 
-def volumes(memory_name: str, keys: Mapping[str, KeyRef] | None = None) -> list[dict[str, Any]]:
-    """The volumes of a pod with a sidecar of this AgentMemory; `keys` are as `api_keys` answers."""
+def login_keys(stores: Iterable[Store]) -> list[str]:
+    """The keys of the Secret N-credentials that sidecars mount; its others are the operator's own."""
+    return [f"{store}-{part}" for store in stores for part in ("username", "password")]
+
+
+def volumes(
+    memory_name: str, keys: Mapping[str, KeyRef] | None = None, *, stores: Iterable[Store] = STORES
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The volumes of a pod with a sidecar of this AgentMemory, which uses these `stores`; `keys` are as `api_keys`
+    answers."""
     sources: list[dict[str, Any]] = [
         {"configMap": {"name": names.child(memory_name, "sidecar")}},
         {
             "secret": {
                 "name": names.child(memory_name, "credentials"),
-                "items": [{"key": key, "path": key} for key in LOGIN_KEYS],
+                "items": [{"key": key, "path": key} for key in login_keys(stores)],
             }
         },
     ]
