@@ -6,11 +6,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from agentmemory_engine.errors import InvalidInput
-from agentmemory_engine.export import Added, Export, Fact, Line, SessionLine, document_of, events_of
+from agentmemory_engine.export import Added, Export, Fact, LetterLine, Line, SessionLine, document_of, events_of
 from agentmemory_engine.jsonb import given_json
 from agentmemory_engine.parts import Episodic, Working
 from agentmemory_engine.positions import Position
 from agentmemory_engine.redis_only.beliefs import Beliefs, FactRow
+from agentmemory_engine.redis_only.dead_letters import DeadLetters
 from agentmemory_engine.redis_only.meetings import SessionRow, completed, joined
 from agentmemory_engine.redis_only.records import Amendment, RecordStore
 from agentmemory_engine.settings import Settings
@@ -21,11 +22,13 @@ class Exporter:
     """Reads everything of an agent."""
 
     def __init__(
-        self, events: Episodic, working: Working, records: RecordStore, settings: Settings, *, embed: bool
-    ) -> None:
+        self, events: Episodic, working: Working, records: RecordStore, letters: DeadLetters, settings: Settings, *,
+        embed: bool,
+    ) -> None:  # fmt: skip
         self._events = events
         self._working = working
         self._records = records
+        self._letters = letters
         self._settings = settings
         self._embed = embed
 
@@ -41,7 +44,7 @@ class Exporter:
         return Export(agent, position, document, expired, unflushed)
 
     async def lines(self, export: Export) -> AsyncGenerator[Line, None]:
-        """Sessions, events in order, knowledge. Raises ShardClosed, StoreUnavailable in the middle."""
+        """Sessions, events in order, knowledge, dead letters. Raises ShardClosed, StoreUnavailable in the middle."""
         records = await self._records.read(export.agent, met=True)
         for session, row in sorted(joined(records.sessions, records.met).items()):
             yield SessionLine(
@@ -54,6 +57,11 @@ class Exporter:
         facts = (await self._records.read(export.agent)).facts.values()
         for fact in sorted(facts, key=lambda fact: (fact.believed_from, fact.id)):
             yield Fact(fact.encode())
+        for letter in await self._letters.of_agent(export.agent):
+            yield LetterLine(
+                kind=letter.kind, id=letter.id, position=letter.position, index=letter.index, session=None,
+                accepted_at=letter.dead_at, reason=letter.reason, sqlstate=None, raw=letter.raw, dead_at=letter.dead_at,
+            )  # fmt: skip
 
     async def take(self, agent: str, sessions: Sequence[SessionLine], facts: Sequence[Fact]) -> Added:
         """Store sessions and knowledge of an export for an agent, all or nothing; what is there already stays as it is.

@@ -114,10 +114,10 @@ class Log(Acceptance):
         reply = await patiently(lambda: self._openings.opened(shard, lambda: self._run_erasure(agent, shard, digest)))
         if reply[0] == b"reused":
             raise key_reused()
-        documents, messages, events, embeddings, sessions, knowledge = map(int, reply[2].split(b","))
+        documents, messages, events, embeddings, sessions, knowledge, letters = map(int, reply[2].split(b","))
         erased = Erased(
             documents=documents, messages=messages, journalled=0, events=events, embeddings=embeddings, snapshots=0,
-            dead_letters=0, sessions=sessions, knowledge=knowledge,
+            dead_letters=letters, sessions=sessions, knowledge=knowledge,
         )  # fmt: skip
         return Position(shard, Entry.parse(reply[1])), reply[0] == b"repeated", erased
 
@@ -128,7 +128,7 @@ class Log(Acceptance):
         keys, settings = self._keys, self._settings
         names = [
             *self._turn_keys(shard, agent, digest), keys.vectors(shard, agent), keys.unembeddable(shard, agent),
-            keys.records(shard, agent),
+            keys.records(shard, agent), keys.letters(shard),
         ]  # fmt: skip
         args: list[bytes | str | int] = [
             run_id_of(connection), agent, digest.hex(), ERASURE.hex(), int(settings.idempotency_window * 1000),

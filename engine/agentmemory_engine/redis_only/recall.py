@@ -12,10 +12,10 @@ from agentmemory_engine.answers import Hit, Recalled, StoredEvent
 from agentmemory_engine.events import Filter
 from agentmemory_engine.indexes import ALONE, HeldIndexes, indexed_event
 from agentmemory_engine.recall import ALONE as SCORED_ALONE
-from agentmemory_engine.recall import POOL, RecallQuery, diverse
+from agentmemory_engine.recall import POOL, RecallQuery, diverse, text_of_event
 from agentmemory_engine.redis_only.matrices import Matrices
 from agentmemory_engine.redis_only.vectors import text_of
-from agentmemory_engine.semantic import HYBRID, SEMANTIC, QueryVectors
+from agentmemory_engine.semantic import HYBRID, SEMANTIC, Made, QueryVectors
 from agentmemory_engine.tail import Tails
 from agentmemory_engine.threads import in_thread
 
@@ -74,15 +74,18 @@ class LogRecall:
         self._indexes = indexes
         self._matrices = matrices
 
-    async def search(self, agent: str, query: RecallQuery) -> Recalled:
+    async def search(self, agent: str, query: RecallQuery, made: Made | None = None) -> Recalled:
         """The agent's `k` best matches, never fewer while more of its events match and pass the filter.
 
         `not_yet_searchable` counts events that have no vector yet: keywords find them at once. `degraded` names
-        `semantic` where hybrid recall has to do without. Raises InvalidInput, RecallUnavailable, StoreUnavailable.
+        `semantic` where hybrid recall has to do without. `made` is what became of the query already. Raises
+        InvalidInput, RecallUnavailable, StoreUnavailable.
         """
         strategy = query.checked()
         query.filter.check()
-        vector = await self._queries.vector_for(strategy, query.query, query.vector)
+        if made is None:
+            made = Made(await self._queries.vector_for(strategy, query.query, query.vector))
+        vector = made.vector
         degraded = [SEMANTIC] if strategy == HYBRID and vector is None and self._queries.enabled else []
         async with self._indexes.fresh(agent) as (index, events):
             by_id = {event.id: event for event in events}
@@ -102,7 +105,7 @@ class LogRecall:
             candidates = await in_thread(work) if len(index) > SCORED_ALONE else work()
         hits = [Hit(by_id[one.id], one.score, one.scores) for one in candidates]
         if query.diversity:
-            hits = diverse(hits, query)
+            hits = diverse(hits, query, text_of_event)
         return Recalled(hits[: query.k], degraded=degraded, not_yet_searchable=waiting)
 
 

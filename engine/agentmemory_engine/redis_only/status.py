@@ -25,6 +25,7 @@ class _Standing(NamedTuple):
     searchable: Entry | None
     waiting: int
     unembeddable: int
+    letters: int
 
 
 class Reporter:
@@ -50,6 +51,7 @@ class Reporter:
             lag=0.0 if there else None,
             pending=0 if there else None,
             dead_letters=0 if there else None,
+            quarantined=None if known is None else sum(one.letters for one in known),
             unembedded=None if known is None else sum(one.waiting for one in known) if self._embed else 0,
             unembeddable=None if known is None else sum(one.unembeddable for one in known),
             persistence=persistence_of(self._redis.infos if there else []),
@@ -83,9 +85,9 @@ class Reporter:
 
     async def _ask(self, shard: int) -> _Standing:
         connection = await self._openings.at(shard)
-        keys = [self._settings.keys.state(shard), self._settings.keys.agents(shard)]
+        keys = self._settings.keys
         run, opening, sequence, searchable, *counts = await self._redis.run_on(
-            connection, load_script("log_status"), keys, []
+            connection, load_script("log_status"), [keys.state(shard), keys.agents(shard), keys.letters(shard)], []
         )
         last = Entry(int(opening), int(sequence)) if opening else None
         embedded = Entry.parse(searchable) if searchable else last

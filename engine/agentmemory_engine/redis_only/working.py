@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentmemory_engine.answers import Document
-from agentmemory_engine.errors import DocumentExpired, NoDocument, NoSnapshot
+from agentmemory_engine.errors import DocumentExpired, NoDocument, NoSnapshot, UnreadableDocument
 from agentmemory_engine.positions import Position
 from agentmemory_engine.redis_only.log import Log
 from agentmemory_engine.settings import Settings
@@ -17,7 +17,7 @@ class LeasedDocuments(Documents):
         super().__init__(log, settings)
         self._log = log
 
-    async def _why_none(self, agent: str) -> NoDocument | DocumentExpired:
+    async def _why_none(self, agent: str) -> NoDocument | DocumentExpired | UnreadableDocument:
         if not await self._log.had_document(agent):
             return never_written()
         return DocumentExpired(

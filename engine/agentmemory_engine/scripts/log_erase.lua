@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Mode Redis: erase an agent. A versioned tombstone takes the document's place, and the log holds this entry alone;
 -- idempotency keys stay, or a retry from before would begin a new life.
--- KEYS  state, log, agents, document, window, idempotency key, about, vectors, unembeddable, records
+-- KEYS  state, log, agents, document, window, idempotency key, about, vectors, unembeddable, records, letters
 -- ARGV  1 run  2 agent  3 key digest (hex)  4 fingerprint (hex)  5 idempotency window (ms)  6 lease of the tombstone (ms)
 -- Answers {'accepted'|'repeated', entry, counts} or {'closed'} | {'reused'}; counts are those of documents, messages,
--- events, vectors, sessions and facts, with commas
+-- events, vectors, sessions, facts and dead letters, with commas
 local mark = redis.call('HMGET', KEYS[1], 'run', 'opening')
 if mark[1] ~= ARGV[1] then return {'closed'} end
 
@@ -33,9 +33,14 @@ end
 for _, field in ipairs(redis.call('HKEYS', KEYS[7])) do
   if string.sub(field, 1, 2) == 's:' and not declared[field] then sessions = sessions + 1 end
 end
-local kind = string.match(redis.call('GETRANGE', KEYS[4], 0, 127), '^%S+ (%a) ')
+local letters, mine = 0, ARGV[2] .. ' '
+for _, field in ipairs(redis.call('HKEYS', KEYS[11])) do
+  if string.sub(field, 1, #mine) == mine then letters = letters + redis.call('HDEL', KEYS[11], field) end
+end
+local head = redis.pcall('GETRANGE', KEYS[4], 0, 127)
+local kind = type(head) == 'string' and string.match(head, '^%S+ (%a) ')
 local counts = table.concat({kind == 'w' and 1 or 0, redis.call('LLEN', KEYS[5]), events, redis.call('HLEN', KEYS[8]),
-  sessions, facts}, ',')
+  sessions, facts, letters}, ',')
 
 local about = redis.call('HMGET', KEYS[7], 'events', 'embedded')
 redis.call('HINCRBY', KEYS[1], 'waiting', tonumber(about[2] or 0) - tonumber(about[1] or 0))

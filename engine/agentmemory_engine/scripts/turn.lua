@@ -7,7 +7,8 @@
 --       13 '', or in mode Redis: lease (ms), turns that are kept, how many events have a text, of those that have a time
 --       the first and last, and whether one has none (1 or 0); times are microseconds since the year 1, of 18 digits
 --       14.. window entries (index, rest) in pairs
--- Answers {'accepted'|'repeated', entry, version} or {'closed'} | {'reused'} | {'stale', version}
+-- Answers {'accepted'|'repeated', entry, version} or {'closed'} | {'reused'} | {'stale', version} | {'unreadable'}: what
+-- stands in the document's place is not ours, and is not written over
 local mark = redis.call('HMGET', KEYS[1], 'run', 'opening')
 if mark[1] ~= ARGV[1] then return {'closed'} end
 
@@ -19,8 +20,13 @@ if known then
 end
 
 local change = ARGV[6]
-local version, kind, writer, writer_fingerprint =
-  string.match(redis.call('GETRANGE', KEYS[4], 0, 127), '^(%S+) (%a) (%S+) (%S+) %d+\n')
+local head = redis.pcall('GETRANGE', KEYS[4], 0, 127)
+local foreign, version, kind, writer, writer_fingerprint = type(head) == 'table'
+if not foreign then
+  version, kind, writer, writer_fingerprint = string.match(head, '^(%d+%-%d+) (%a) (%S+) (%S+) %d+\n')
+  foreign = head ~= '' and not version
+end
+if foreign and change ~= '' then return {'unreadable'} end
 version = version or ''
 if change ~= '' and writer == ARGV[3] then
   -- Redis lost the key but kept the document: this turn has written it already.
@@ -64,7 +70,7 @@ redis.call('SET', KEYS[6], ARGV[4] .. ' ' .. entry .. ' ' .. version, 'PX', ARGV
 
 if ARGV[13] ~= '' then
   local lease, kept, texts, first, last, undated = string.match(ARGV[13], '^(%d+) (%d+) (%d+) (%d*) (%d*) ([01])$')
-  redis.call('PEXPIRE', KEYS[4], lease)
+  if version ~= '' then redis.call('PEXPIRE', KEYS[4], lease) end
   redis.call('PEXPIRE', KEYS[5], lease)
   if change ~= '' then redis.call('HSET', KEYS[7], 'document', change) end
   if texts ~= '0' then
