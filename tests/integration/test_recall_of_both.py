@@ -26,7 +26,7 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.recall import RecallQuery, Recency
 from agentmemory_engine.turns import parse_turn
 from agentmemory_sidecar.config import Config
-from support.memories import MakeMemory
+from support.memories import MakeMemory, in_every_mode
 from support.sidecars import LettersEmbedder, Running
 
 BOTH: tuple[Source, ...] = ("events", "knowledge")
@@ -84,6 +84,7 @@ async def look(memory: Memory, include: tuple[Source, ...] = BOTH, **query: Any)
     return [("event", hit.event.content) if isinstance(hit, EventHit) else ("fact", hit.fact.content) for hit in hits]
 
 
+@in_every_mode
 async def test_the_best_come_first_whichever_they_are(memory: Memory, embedder: Counting) -> None:
     await record(memory, "the pump runs hot")
     await record(memory, "zzz zzz")
@@ -142,6 +143,7 @@ async def test_recency_counts_from_when_it_was_believed(memory: Memory) -> None:
     assert second.scores["recency"] == pytest.approx(0.5**10, abs=0.001)
 
 
+@in_every_mode
 async def test_a_filter_never_widens(memory: Memory) -> None:
     await record(memory, "pump event", session="s", metadata={"task": "q2"})
     await believe(memory, "pump with", metadata={"task": "q2", "n": 1})
@@ -162,6 +164,7 @@ async def test_a_filter_never_widens(memory: Memory) -> None:
         assert {content for _, content in await look(memory, query="pump", filter=conditions, k=9)} == expected
 
 
+@in_every_mode
 async def test_what_repeats_is_put_back_and_what_scores_little_left_out(memory: Memory) -> None:
     await record(memory, "pump brass")
     await believe(memory, "pump brass")

@@ -33,9 +33,10 @@ from agentmemory_engine.errors import (
     PositionLost,
     SchemaMismatch,
     StoreUnavailable,
+    UnreadableDocument,
 )
 from agentmemory_engine.events import Filter, TimelineQuery
-from agentmemory_engine.export import Fact, SessionLine
+from agentmemory_engine.export import Fact, LetterLine, SessionLine
 from agentmemory_engine.fact_search import FactQuery
 from agentmemory_engine.facts import FactChange, NewFact
 from agentmemory_engine.hydrate import HydrateQuery
@@ -605,6 +606,58 @@ async def test_a_key_that_is_used_again_after_a_loss_brings_no_old_vector(
     assert await quiet.state("a", again.position) == "durable"
     await embed_all(quiet)
     assert (await quiet.recall("a", RecallQuery(query="quizzes", strategy="semantic"))).hits[0].score > 0.99
+
+
+@pytest.mark.parametrize("kind", ["string", "document", "hash"])
+async def test_a_document_that_is_none_is_set_aside(
+    quiet: Memory, stores: LocalStores, settings: Settings, kind: str
+) -> None:
+    key = settings.keys.document(settings.shard_of("a"), "a")
+    await write(quiet, "hello", working_memory={"set": {"v": 1}})
+    async with admin_redis(stores) as client:
+        if kind == "hash":
+            await client.delete(key)
+            await client.hset(key, "another", "program")
+        else:
+            value = await client.get(key)
+            await client.set(key, b"[1]" if kind == "string" else value.partition(b"\n")[0] + b"\n[1]")
+        expected = b"[1]" if kind != "hash" else await client.dump(key)
+    with pytest.raises(UnreadableDocument):
+        await quiet.read_document("a")
+    woken = await quiet.hydrate("a", HydrateQuery(restore=True))
+    assert (woken.cold_start, woken.working_memory) == ("unreadable", None)
+    (letter,) = woken.quarantined
+    assert (letter.raw, letter.kind, letter.agent) == (expected, "document", "a")
+    assert await quiet.dead_letters.list() == [letter] == [await quiet.dead_letters.read("a", letter.id)]
+    assert (await quiet.status()).quarantined == 1
+    with pytest.raises(InvalidInput, match="document"):
+        await quiet.dead_letters.replay("a", letter.id)
+    lines = [line async for line in quiet.exporter.lines(await quiet.exporter.begin("a"))]
+    assert [line.raw for line in lines if isinstance(line, LetterLine)] == [expected]
+    await write(quiet, working_memory={"set": {"v": 2}})
+    assert (await quiet.read_document("a")).body == b'{"v": 2}'
+    await write(quiet, "x", agent="ab")
+    erased = (await quiet.erase("a")).erased
+    assert erased is not None and erased.dead_letters == 1
+    assert await quiet.dead_letters.list() == []
+    with pytest.raises(NoDeadLetter):
+        await quiet.dead_letters.discard("a", letter.id)
+
+
+async def test_a_turn_keeps_what_another_program_put_there(
+    quiet: Memory, stores: LocalStores, settings: Settings
+) -> None:
+    key = settings.keys.document(settings.shard_of("a"), "a")
+    async with admin_redis(stores) as client:
+        await client.set(key, "foreign")
+        await write(quiet, "no change of it")
+        assert await client.get(key) == b"foreign" and await client.ttl(key) == -1
+    await write(quiet, working_memory={"set": {"v": 1}})
+    (letter,) = await quiet.dead_letters.list()
+    assert letter.raw == b"foreign"
+    assert (await quiet.read_document("a")).body == b'{"v": 1}'
+    await quiet.dead_letters.discard("a", letter.id)
+    assert await quiet.dead_letters.list() == []
 
 
 async def test_an_export_comes_back_the_same_and_once(make_memory: MakeMemory) -> None:
