@@ -110,7 +110,7 @@ class Indexes(HeldIndexes):
 
     async def _pending(self, held: Held, tail: Sequence[StoredEvent]) -> list[Indexed]:
         """The tail without what Postgres has already: by its place, or, where it was sent again, by its id."""
-        fresh = {event.id: event for event in reversed(tail) if _place(event) > held.place}
+        fresh = {event.id: event for event in reversed(tail) if place_in_order(event) > held.place}
         if not fresh:
             return []
         places = held.postings.find(b"".join(identity.bytes for identity in fresh))
@@ -154,7 +154,8 @@ def _add(postings: Postings, rows: Sequence[Any]) -> None:
     postings.add(map(indexed_row, rows))
 
 
-def _place(event: StoredEvent) -> tuple[int, int, int]:
+def place_in_order(event: StoredEvent) -> tuple[int, int, int]:
+    """Where the event stands among its agent's: opening, sequence, index."""
     entry = event.position.entry
     return entry.opening, entry.sequence, event.index
 

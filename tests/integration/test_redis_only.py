@@ -603,6 +603,9 @@ async def test_a_key_that_is_used_again_after_a_loss_brings_no_old_vector(
         assert again.events == first.events
         await client.hset(settings.keys.vectors(shard, "a"), mapping=vectors)
     assert (await quiet.recall("a", RecallQuery(query="apples", strategy="semantic"))).hits == []
+    assert await recalled(quiet, "apples", strategy="keyword") == []
+    (hit,) = (await quiet.recall("a", RecallQuery(query="quizzes", strategy="keyword"))).hits
+    assert hit.event.id == again.events[0]
     assert await quiet.state("a", again.position) == "durable"
     await embed_all(quiet)
     assert (await quiet.recall("a", RecallQuery(query="quizzes", strategy="semantic"))).hits[0].score > 0.99

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agentmemory_engine.answers import Hit, Recalled, StoredEvent
 from agentmemory_engine.events import Filter
-from agentmemory_engine.indexes import ALONE, HeldIndexes, indexed_event
+from agentmemory_engine.indexes import ALONE, Held, HeldIndexes, indexed_event, place_in_order
 from agentmemory_engine.recall import ALONE as SCORED_ALONE
 from agentmemory_engine.recall import POOL, RecallQuery, diverse, text_of_event
 from agentmemory_engine.redis_only.matrices import Matrices
@@ -39,13 +39,15 @@ class LogIndexes(HeldIndexes):
         async with self._alone(agent) as held:
             try:
                 events = (await self._tail.unflushed(agent)).events or []
-                if not _begins_with(events, held.postings):
+                if not _begins_with(events, held):
                     held.postings = Postings()
                 new = events[len(held.postings) :]
                 if len(new) > ALONE:
                     await in_thread(partial(_add, held.postings, new))
                 else:
                     _add(held.postings, new)
+                if events:
+                    held.place = place_in_order(events[-1])
                 self._make_room()
                 yield held.postings, events
             except BaseException:
@@ -58,12 +60,10 @@ def _add(postings: Postings, events: Sequence[StoredEvent]) -> None:
     postings.add(map(indexed_event, events))
 
 
-def _begins_with(events: Sequence[StoredEvent], postings: Postings) -> bool:
+def _begins_with(events: Sequence[StoredEvent], held: Held) -> bool:
     """Whether the events that are indexed are the first of these: they go at the beginning only, or all from one on."""
-    count, ids = len(postings), postings.columns.ids
-    if not count:
-        return True
-    return count <= len(events) and ids[:16] == events[0].id.bytes and ids[-16:] == events[count - 1].id.bytes
+    count = len(held.postings)
+    return not count or (count <= len(events) and place_in_order(events[count - 1]) == held.place)
 
 
 class LogRecall:

@@ -105,9 +105,10 @@ class LogTail:
                 # Redis may have gone back.
                 followed.restart(page.opening)
                 continue
+            # First what went: its ids may have come again.
+            followed.drop_trimmed(page.first)
             followed.take(shard, page.entries)
             if not page.more:
-                followed.drop_trimmed(page.first)
                 return
 
     def _forget_oldest(self) -> None:
