@@ -15,6 +15,7 @@ from agentmemory_engine.declared import lock_declared
 from agentmemory_engine.errors import DocumentExpired, InvalidInput, NoDocument, StoreUnavailable
 from agentmemory_engine.events import Events, Tail, TimelineQuery, Unflushed, event_of_record
 from agentmemory_engine.keys import digest_agent
+from agentmemory_engine.models import Models
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.postgres import POISON, Postgres
 from agentmemory_engine.settings import Settings
@@ -242,11 +243,9 @@ class Added:
 
 
 async def import_rows(
-    postgres: Postgres, shard: int, agent: str, sessions: Sequence[SessionLine], facts: Sequence[Fact], *, embed: bool
+    postgres: Postgres, shard: int, agent: str, sessions: Sequence[SessionLine], facts: Sequence[Fact], models: Models
 ) -> Added:
     """Store sessions and knowledge of an export for an agent, all or nothing; what is there already stays as it is.
-
-    `embed`: the facts get vectors.
 
     Raises InvalidInput for a row that Postgres refuses, StoreUnavailable.
     """
@@ -256,12 +255,12 @@ async def import_rows(
         [None if one.metadata is None else one.metadata.decode() for one in sessions],
     ]  # fmt: skip
     try:
-        async with postgres.transaction() as session:
+        async with models.writing() as session:
             await lock_declared(session, postgres, agent)
             await session.execute(postgres.query("drop_erased_sessions"), agent, digest_agent(agent))
             added = await session.fetchval(postgres.query("import_sessions"), agent, *columns)
             rows = [fact.row.decode() for fact in facts]
-            known = await session.fetchval(postgres.query("import_knowledge"), agent, rows, shard, embed)
+            known = await session.fetchval(postgres.query("import_knowledge"), agent, rows, shard)
     except POISON as error:
         raise InvalidInput(f"Postgres refuses a line of the import, and nothing of it was stored: {error}.") from error
     return Added(added, known)

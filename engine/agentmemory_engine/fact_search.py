@@ -15,9 +15,9 @@ from agentmemory_engine.embedding import Vector
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.facts import FactFilter, fact_of
 from agentmemory_engine.fusion import scale, weigh
+from agentmemory_engine.models import Models
 from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.semantic import HYBRID, KEYWORD, SEMANTIC, Semantic, Strategy
-from agentmemory_engine.vectors import Vectors
+from agentmemory_engine.semantic import BACK_FILL, HYBRID, KEYWORD, SEMANTIC, Semantic, Strategy
 
 _HELD_FACTS = 20_000
 _SLICE = 64
@@ -50,23 +50,26 @@ class _Scored:
 class FactSearch:
     """Searches facts; keeps the words of those that were searched last, which never change under an id."""
 
-    def __init__(self, postgres: Postgres, semantic: Semantic, vectors: Vectors) -> None:
+    def __init__(self, postgres: Postgres, semantic: Semantic, models: Models) -> None:
         self._postgres = postgres
         self._semantic = semantic
-        self._vectors = vectors
+        self._models = models
         self._terms: OrderedDict[str, dict[UUID, Terms]] = OrderedDict()
 
     async def search(self, agent: str, query: FactQuery) -> FoundFacts:
         """The agent's `k` best facts, among those that pass the filter. A filter leaves the scores as they are.
 
-        `hybrid` goes by words alone where there is no embedding provider, and says so in `degraded` while it is down.
+        `hybrid` goes by words alone where there is no embedding provider, and says so in `degraded` while it is down; a
+        search by meaning says so, too, while some of the facts have no vector of a new model yet.
         Raises InvalidInput, RecallUnavailable, StoreUnavailable.
         """
         if not query.query.strip():
             raise InvalidInput("`query` is empty; say what to look for.")
         vector, degraded = await self._vector(query)
-        model = None if vector is None else await self._vectors.model()
-        rows = await self._postgres.ask("scan_facts", agent, *query.filter.parameters(), model, vector)
+        model = None if vector is None else await self._models.number()
+        rows = await self._postgres.ask(
+            "scan_facts", agent, *query.filter.parameters(), model, vector, vector=self._models.column
+        )
         words = [0.0] * len(rows)
         if query.strategy != SEMANTIC:
             terms = await self._terms_of(agent, [row["id"] for row in rows])
@@ -75,6 +78,8 @@ class FactSearch:
         scored = [one for row, word in passing if (one := _score(row, word, query.strategy, vector)) is not None]
         best = sorted((one for one in scored if one.score >= query.min_score), key=lambda one: one.rank, reverse=True)
         waiting = sum(row["distance"] is None for row, _ in passing) if vector is not None else 0
+        if waiting and rows[0]["filling"]:
+            degraded.append(BACK_FILL)
         return FoundFacts(await self._hits(agent, best[: query.k]), waiting, degraded)
 
     async def _vector(self, query: FactQuery) -> tuple[Vector | None, list[str]]:

@@ -19,6 +19,7 @@ from agentmemory_engine.errors import FactEnded, InvalidInput, KeyReused, NoFact
 from agentmemory_engine.fact_search import FactQuery, FactSearch
 from agentmemory_engine.facts import Belief, FactChange, FactFilter, NewFact, fact_of, fingerprint
 from agentmemory_engine.keys import check_agent, digest_key, fact_id, shard_of
+from agentmemory_engine.models import Models
 from agentmemory_engine.postgres import POISON, Postgres, Session
 from agentmemory_engine.progress import Progress
 from agentmemory_engine.settings import Settings
@@ -58,13 +59,13 @@ class Knowledge:
     """
 
     def __init__(
-        self, postgres: Postgres, search: FactSearch, settings: Settings, progress: Progress, *, embed: bool
+        self, postgres: Postgres, search: FactSearch, settings: Settings, progress: Progress, models: Models
     ) -> None:
         self._postgres = postgres
         self._search = search
         self._settings = settings
         self._progress = progress
-        self._embed = embed
+        self._models = models
         self._turns = [asyncio.Lock() for _ in range(_LANES)]
         """Writers of one agent wait here for one another, and not each with a connection."""
 
@@ -163,7 +164,7 @@ class Knowledge:
         origin = identity if before is None else before["origin"]
         shard = self._settings.shard_of(agent)
         row = await self._row(
-            session, "insert_fact", agent, identity, origin, key, *belief.columns(), body, shard, self._embed, since
+            session, "insert_fact", agent, identity, origin, key, *belief.columns(), body, shard, since
         )
         return fact_of(row), True
 
@@ -189,7 +190,7 @@ class Knowledge:
     async def _alone(self, agent: str) -> AsyncIterator[Session]:
         """A transaction that no other writer of this agent's knowledge shares."""
         try:
-            async with self._turns[shard_of(agent, _LANES)], self._postgres.transaction() as session:
+            async with self._turns[shard_of(agent, _LANES)], self._models.writing() as session:
                 await lock_declared(session, self._postgres, agent)
                 yield session
         except POISON as error:

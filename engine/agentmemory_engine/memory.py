@@ -49,6 +49,7 @@ from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.journal import ABSENT, ANY, Journal, Submission
 from agentmemory_engine.keys import check_agent
 from agentmemory_engine.knowledge import Knowledge
+from agentmemory_engine.models import Models
 from agentmemory_engine.observer import Observer, Silent
 from agentmemory_engine.positions import Position
 from agentmemory_engine.postgres import Postgres
@@ -96,26 +97,27 @@ class Memory:
         self._tail = Tail(self._journal, settings)
         self._events = Events(postgres, self._journal, self._tail, settings)
         self._timelines = Timelines(postgres, self._events, settings)
-        self._vectors = Vectors(postgres, embedder, settings, observer, progress)
+        self.models = Models(postgres, embedder, settings, observer)
+        self._vectors = Vectors(postgres, embedder, settings, observer, progress, self.models)
         self._selector = Selector()
-        semantic = Semantic(postgres, embedder, self._vectors, settings)
+        semantic = Semantic(postgres, embedder, self.models, settings)
         self._recall = Recall(postgres, semantic, Indexes(postgres), self._tail, settings)
         self.sessions = Sessions(postgres, self._tail)
-        search = FactSearch(postgres, semantic, self._vectors)
-        self.knowledge = Knowledge(postgres, search, settings, progress, embed=embedder.enabled)
+        search = FactSearch(postgres, semantic, self.models)
+        self.knowledge = Knowledge(postgres, search, settings, progress, self.models)
         opener = Opener(redis, postgres, self._journal, settings)
-        writer = Writer(postgres, settings, embed=embedder.enabled)
+        writer = Writer(postgres, settings, self.models)
         self.consolidator = Consolidator(
             self._journal, opener, Ownership(postgres, settings), writer, settings, observer, progress
         )
         self._identity = Identity(redis, postgres, settings)
-        self._barrier = Barrier(postgres, self.consolidator, progress)
-        self._reporter = Reporter(redis, postgres, self._journal, settings)
+        self._barrier = Barrier(postgres, self.consolidator, progress, self.models)
+        self._reporter = Reporter(redis, postgres, self._journal, settings, lambda: self.models.known)
         self.exporter = Exporter(postgres, self._tail, self._events, self._working, settings)
         self._erasing = Erasing(postgres, self._journal, self._barrier, settings)
         self.retention = Retention(postgres, settings, lambda: self.consolidator.owned, observer)
         self.channels = Channels(redis, settings)
-        self.dead_letters = DeadLetters(postgres, embed=embedder.enabled)
+        self.dead_letters = DeadLetters(postgres, self.models)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -124,6 +126,7 @@ class Memory:
             self._tasks.append(asyncio.create_task(self.consolidator.run(), name="consolidation"))
             if self.settings.retention is not None:
                 self._tasks.append(asyncio.create_task(self.retention.run(), name="retention"))
+            self._tasks.append(asyncio.create_task(self.models.run(), name="models"))
             if self._embedder.enabled:
                 await self._embedder.start()
                 self._tasks.append(asyncio.create_task(self._vectors.run(), name="embedding"))
@@ -162,9 +165,10 @@ class Memory:
             await self._postgres.close()
 
     async def _release_claims(self) -> None:
-        if self._embedder.enabled:
-            with contextlib.suppress(Unavailable):
+        with contextlib.suppress(Unavailable):
+            if self._embedder.enabled:
                 await self._vectors.release()
+            await self.models.leave()
 
     def ended_workers(self) -> list[str]:
         """The workers that have ended, by name: none does while the memory is open, unless something is very wrong."""
@@ -228,7 +232,7 @@ class Memory:
     async def import_rows(self, agent: str, sessions: list[SessionLine], facts: list[Fact]) -> Added:
         """Store sessions and knowledge of an export; what is there stays. Raises InvalidInput."""
         shard = self.settings.shard_of(check_agent(agent))
-        return await import_rows(self._postgres, shard, agent, sessions, facts, embed=self._embedder.enabled)
+        return await import_rows(self._postgres, shard, agent, sessions, facts, self.models)
 
     async def select(self, document: Document, path: str) -> list[Match]:
         """The parts of a document that a JSONPath names, as they were sent. Raises InvalidInput."""

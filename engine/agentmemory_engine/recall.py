@@ -17,7 +17,7 @@ from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.events import UNFLUSHED, Filter, Tail, Unflushed, event_of_record, read_unflushed
 from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.semantic import HYBRID, SEMANTIC, Semantic, Strategy
+from agentmemory_engine.semantic import BACK_FILL, HYBRID, SEMANTIC, Semantic, Strategy
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.terms import terms_of
 from agentmemory_engine.threads import in_thread
@@ -79,6 +79,14 @@ class RecallQuery:
         return self.recency is None and not self.diversity
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """Events in Postgres without a vector yet; those that are `old` were there before the model."""
+
+    events: int
+    old: int
+
+
 class Recall:
     """Exact whatever the strategy: all of the agent's events are scored."""
 
@@ -95,7 +103,8 @@ class Recall:
         """The agent's `k` best matches, never fewer while more of its events match and pass the filter.
 
         `not_yet_searchable` counts acknowledged events that have no vector yet: keywords find them at once. `degraded`
-        names what could not be asked: `unflushed` (Redis) and, where hybrid recall has to do without, `semantic`.
+        names what could not be asked: `unflushed` (Redis), `semantic` where hybrid recall has to do without, and
+        `back_fill` where some of the agent's events are older than the model and have no vector of it yet.
         Raises InvalidInput, RecallUnavailable, StoreUnavailable.
         """
         strategy = query.checked()
@@ -111,21 +120,26 @@ class Recall:
         if unflushed.erased is None:
             hits = await self._semantic.nearest(agent, vector, query.k, query.filter, query.min_score)
         degraded = [UNFLUSHED] if unflushed.events is None else []
-        return Recalled(hits, degraded=degraded, not_yet_searchable=waiting + len(unflushed.events or []))
+        if waiting.old:
+            degraded.append(BACK_FILL)
+        return Recalled(hits, degraded=degraded, not_yet_searchable=waiting.events + len(unflushed.events or []))
 
     async def _ranked(self, agent: str, query: RecallQuery, strategy: Strategy) -> Recalled:
-        (unflushed, waiting), distances = await asyncio.gather(
-            self._not_yet(agent), self._distances(agent, query, strategy)
+        (unflushed, waiting), vector = await asyncio.gather(
+            self._not_yet(agent), self._semantic.vector_for(strategy, query.query, query.vector)
         )
+        distances = None if vector is None else await self._semantic.distances(agent, vector)
         degraded = [UNFLUSHED] if unflushed.events is None else []
-        if strategy == HYBRID and distances is None and self._semantic.enabled:
+        if strategy == HYBRID and vector is None and self._semantic.enabled:
             degraded.append(SEMANTIC)
+        if vector is not None and waiting.old:
+            degraded.append(BACK_FILL)
         pending, erased = unflushed.events or [], unflushed.erased is not None
         candidates, events = await self._look(agent, query, strategy, distances, pending, erased=erased)
         hits = [Hit(events[one.id], one.score, one.scores) for one in candidates if one.id in events]
         if query.diversity:
             hits = _diverse(hits, query)
-        return Recalled(hits[: query.k], degraded=degraded, not_yet_searchable=waiting + len(pending))
+        return Recalled(hits[: query.k], degraded=degraded, not_yet_searchable=waiting.events + len(pending))
 
     async def _look(
         self,
@@ -180,11 +194,6 @@ class Recall:
         only = Filter(metadata=wanted.metadata)
         return (rows[0]["ids"] or b"") + b"".join(event.id.bytes for event in pending if only.matches(event))
 
-    async def _distances(self, agent: str, query: RecallQuery, strategy: Strategy) -> Distances | None:
-        """None where keywords have to do."""
-        vector = await self._semantic.vector_for(strategy, query.query, query.vector)
-        return None if vector is None else await self._semantic.distances(agent, vector)
-
     async def _read(
         self, agent: str, candidates: Sequence[Candidate], pending: Iterable[StoredEvent]
     ) -> dict[UUID, StoredEvent]:
@@ -195,7 +204,7 @@ class Recall:
         rows = await self._postgres.fetch("events_by_id", agent, rest) if rest else []
         return found | {row["id"]: event_of_record(shard, row) for row in rows}
 
-    async def _not_yet(self, agent: str) -> tuple[Unflushed, int]:
+    async def _not_yet(self, agent: str) -> tuple[Unflushed, _Waiting]:
         """What is in the journal, and how many events wait for a vector.
 
         Asked in the order in which events move, and before the search, so that one on its way is counted or found.
@@ -203,10 +212,10 @@ class Recall:
         unflushed = await read_unflushed(self._tail, self._postgres, agent)
         if unflushed.erased is not None:
             # What Postgres has of the agent is from before: it is not waited for any more.
-            return unflushed, 0
-        waiting = await self._postgres.fetchrow("not_yet_embedded", agent)
+            return unflushed, _Waiting(0, 0)
+        waiting = await self._postgres.fetchrow("not_yet_embedded", agent, await self._semantic.model())
         assert waiting is not None
-        return unflushed, waiting["events"]
+        return unflushed, _Waiting(waiting["events"], waiting["old"])
 
 
 def _diverse(hits: Sequence[Hit], query: RecallQuery) -> list[Hit]:

@@ -8,28 +8,34 @@ from agentmemory_engine.answers import Hit
 from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable, Vector, from_floats
 from agentmemory_engine.errors import InvalidInput, RecallUnavailable
 from agentmemory_engine.events import Filter, event_of_record
+from agentmemory_engine.models import Models
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.settings import Settings
-from agentmemory_engine.vectors import Vectors
 
 Strategy = Literal["hybrid", "semantic", "keyword"]
 HYBRID: Final = "hybrid"
 SEMANTIC: Final = "semantic"
 KEYWORD: Final = "keyword"
+BACK_FILL: Final = "back_fill"
+"""What an answer lacks while older events and facts have no vector of a new model yet."""
 
 
 class Semantic:
     """Compares a vector with those of an agent's events, all of them."""
 
-    def __init__(self, postgres: Postgres, embedder: Embedder, vectors: Vectors, settings: Settings) -> None:
+    def __init__(self, postgres: Postgres, embedder: Embedder, models: Models, settings: Settings) -> None:
         self._postgres = postgres
         self._embedder = embedder
-        self._vectors = vectors
+        self._models = models
         self._settings = settings
 
     @property
     def enabled(self) -> bool:
         return self._embedder.enabled
+
+    async def model(self) -> int | None:
+        """The number of the model that vectors are compared by here; None without a provider."""
+        return await self._models.number()
 
     async def vector(self, query: str | None, given: list[float] | None) -> Vector:
         """Of the text, or the one given. Raises InvalidInput, RecallUnavailable."""
@@ -76,7 +82,9 @@ class Semantic:
 
     async def distances(self, agent: str, vector: Vector) -> tuple[bytes, bytes]:
         """The cosine distance of each of the agent's vectors: ids of 16 bytes, distances of 4 (big-endian floats)."""
-        row = await self._postgres.fetchrow("distances", agent, await self._vectors.model(), vector)
+        row = await self._postgres.fetchrow(
+            "distances", agent, await self._models.number(), vector, vector=self._models.column
+        )
         assert row is not None
         return row["ids"] or b"", row["distances"] or b""
 
@@ -96,7 +104,7 @@ class Semantic:
         return [hit for hit in hits if hit.score >= min_score]
 
     async def _rows(self, agent: str, conditions: Filter, vector: Vector, wanted: int, k: int) -> list[Any]:
-        given = (agent, await self._vectors.model(), vector, wanted, k)
+        given, column = (agent, await self._models.number(), vector, wanted, k), self._models.column
         if conditions == Filter():
-            return list(await self._postgres.fetch("recall", *given))
-        return list(await self._postgres.ask("recall_filtered", *given, *conditions.parameters()))
+            return list(await self._postgres.fetch("recall", *given, vector=column))
+        return list(await self._postgres.ask("recall_filtered", *given, *conditions.parameters(), vector=column))

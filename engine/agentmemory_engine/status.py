@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from agentmemory_engine.answers import ShardStatus, Status
+from agentmemory_engine.answers import Model, ShardStatus, Status
 from agentmemory_engine.errors import Unavailable
 from agentmemory_engine.journal import Journal, Probe
 from agentmemory_engine.positions import START, Entry, Position
@@ -49,7 +49,12 @@ def searchable_of(durable: Entry, queued: Entry | None) -> Entry:
 class Reporter:
     """Answers for the whole memory, from both stores."""
 
-    def __init__(self, redis: Redis, postgres: Postgres, journal: Journal, settings: Settings) -> None:
+    def __init__(
+        self, redis: Redis, postgres: Postgres, journal: Journal, settings: Settings,
+        model: Callable[[], int | None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """`model` answers the number of the model that this process embeds by, as far as it is known."""
+        self._model = model
         self._redis = redis
         self._postgres = postgres
         self._journal = journal
@@ -61,7 +66,7 @@ class Reporter:
         Answers within seconds, so that one store which hangs does not hide what the other one says.
         """
         probes, found = await asyncio.gather(within(_PATIENCE, self._probes()), within(_PATIENCE, self._rows()))
-        rows, counts = found or (None, None)
+        rows, counts, models = found or (None, None, None)
         degraded = [name for name, part in (("redis", probes), ("postgres", rows)) if part is None]
         info = None if probes is None else self._redis.info
         return Status(
@@ -70,6 +75,8 @@ class Reporter:
             dead_letters=counts["dead_letters"] if counts else None,
             unembedded=counts["unembedded"] if counts else None,
             unembeddable=counts["unembeddable"] if counts else None,
+            model=self._model(),
+            models=models,
             persistence="Unknown" if info is None else "append-only file" if info.append_only else "none",
             shards=[
                 _shard_status(shard, probes[shard] if probes else None, rows[shard] if rows else None)
@@ -84,13 +91,14 @@ class Reporter:
         except Unavailable:
             return None
 
-    async def _rows(self) -> tuple[dict[int, Any] | None, Any]:
+    async def _rows(self) -> tuple[dict[int, Any] | None, Any, list[Model] | None]:
         try:
-            rows = await self._postgres.fetch("shard_states")
-            counts = await self._postgres.fetchrow("counts")
+            rows = await self._postgres.fetch("shard_states", self._model())
+            counts = await self._postgres.fetchrow("counts", self._model())
+            models = [Model.of(row) for row in await self._postgres.fetch("models")]
         except Unavailable:
-            return None, None
-        return {row["shard"]: row for row in rows}, counts
+            return None, None, None
+        return {row["shard"]: row for row in rows}, counts, models
 
     async def check(self, identity: Callable[[], Awaitable[str]] | None = None) -> dict[str, str]:
         """What keeps an event written now from becoming durable, by part; empty when nothing does.
