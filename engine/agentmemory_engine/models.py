@@ -20,21 +20,14 @@ from agentmemory_engine.errors import ModelInUse, NoModel, Unavailable
 from agentmemory_engine.observer import Observer
 from agentmemory_engine.postgres import Postgres, Session, literal
 from agentmemory_engine.settings import Settings
+from agentmemory_engine.vector_index import column_of
 
 logger = logging.getLogger(__name__)
-
-COVERED = 1280
-"""Dimensions of the largest vector that a key of Postgres can cover; a larger one stands in a column of its own."""
 
 _BEAT = 30.0
 _SILENT = timedelta(minutes=5)
 _AT_ONCE = 2000
 _FIRST = ("", UUID(int=0))
-
-
-def column_of(dimensions: int) -> str:
-    """The column that vectors of this length stand in."""
-    return "embedding" if dimensions <= COVERED else "wide"
 
 
 class Models:
@@ -60,6 +53,11 @@ class Models:
     def column(self) -> str:
         """Where vectors of the embedder's model stand."""
         return column_of(self._embedder.dimensions)
+
+    @property
+    def dimensions(self) -> int:
+        """The length of the embedder's vectors."""
+        return self._embedder.dimensions
 
     async def number(self) -> int | None:
         """The number of the embedder's model in this memory, which is kept up from now on; None without a provider.

@@ -88,7 +88,7 @@ class _Waiting:
 
 
 class Recall:
-    """Exact whatever the strategy: all of the agent's events are scored."""
+    """Scores all of the agent's events, but where meaning alone counts and an approximate index was asked for."""
 
     def __init__(
         self, postgres: Postgres, semantic: Semantic, indexes: Indexes, tail: Tail, settings: Settings
@@ -116,13 +116,15 @@ class Recall:
         vector, (unflushed, waiting) = await asyncio.gather(
             self._semantic.vector(query.query, query.vector), self._not_yet(agent)
         )
-        hits = []
+        hits: list[Hit] = []
+        approximate = False
         if unflushed.erased is None:
-            hits = await self._semantic.nearest(agent, vector, query.k, query.filter, query.min_score)
+            hits, approximate = await self._semantic.nearest(agent, vector, query.k, query.filter, query.min_score)
         degraded = [UNFLUSHED] if unflushed.events is None else []
         if waiting.old:
             degraded.append(BACK_FILL)
-        return Recalled(hits, degraded=degraded, not_yet_searchable=waiting.events + len(unflushed.events or []))
+        not_yet = waiting.events + len(unflushed.events or [])
+        return Recalled(hits, approximate, degraded, not_yet)
 
     async def _ranked(self, agent: str, query: RecallQuery, strategy: Strategy) -> Recalled:
         (unflushed, waiting), vector = await asyncio.gather(

@@ -1,10 +1,11 @@
-"""Semantic recall: the events of one agent that are nearest in meaning, ranked as an exhaustive scan would."""
+"""Semantic recall: the events of one agent that are nearest in meaning, as a scan of all, or an index, ranks them."""
 
 from __future__ import annotations
 
 from typing import Any, Final, Literal
 
 from agentmemory_engine.answers import Hit
+from agentmemory_engine.approximate import Approximate
 from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable, Vector, from_floats
 from agentmemory_engine.errors import InvalidInput, RecallUnavailable
 from agentmemory_engine.events import Filter, event_of_record
@@ -21,12 +22,13 @@ BACK_FILL: Final = "back_fill"
 
 
 class Semantic:
-    """Compares a vector with those of an agent's events, all of them."""
+    """Compares a vector with those of an agent's events: with all of them, unless an index was asked for."""
 
     def __init__(self, postgres: Postgres, embedder: Embedder, models: Models, settings: Settings) -> None:
         self._postgres = postgres
         self._embedder = embedder
         self._models = models
+        self._approximate = Approximate(postgres, models)
         self._settings = settings
 
     @property
@@ -88,20 +90,31 @@ class Semantic:
         assert row is not None
         return row["ids"] or b"", row["distances"] or b""
 
-    async def nearest(self, agent: str, vector: Vector, k: int, conditions: Filter, min_score: float) -> list[Hit]:
-        """The best k events; as a long one has several vectors, more are looked at until k events are among them."""
-        wanted = k + 8
-        while True:
-            rows = await self._rows(agent, conditions, vector, wanted, k)
-            if len(rows) == k or not rows or rows[0]["compared"] < wanted:
-                break
-            wanted *= 4
+    async def nearest(
+        self, agent: str, vector: Vector, k: int, conditions: Filter, min_score: float
+    ) -> tuple[list[Hit], bool]:
+        """The best k events, and whether an index that may miss some named them."""
+        rows = None
+        if self._settings.index == "HNSW":
+            rows = await self._approximate.nearest(agent, vector, k + 8, k, conditions)
+        approximate = rows is not None
+        if rows is None:
+            rows = await self._scan(agent, vector, k, conditions)
         shard = self._settings.shard_of(agent)
         hits = []
         for row in rows:
             score = max(0.0, min(1.0, 1.0 - row["distance"]))
             hits.append(Hit(event_of_record(shard, row), score, {"semantic": score}))
-        return [hit for hit in hits if hit.score >= min_score]
+        return [hit for hit in hits if hit.score >= min_score], approximate
+
+    async def _scan(self, agent: str, vector: Vector, k: int, conditions: Filter) -> list[Any]:
+        """The best k of all; as a long event has several vectors, more are looked at until k events are among them."""
+        wanted = k + 8
+        while True:
+            rows = await self._rows(agent, conditions, vector, wanted, k)
+            if len(rows) == k or not rows or rows[0]["compared"] < wanted:
+                return rows
+            wanted *= 4
 
     async def _rows(self, agent: str, conditions: Filter, vector: Vector, wanted: int, k: int) -> list[Any]:
         given, column = (agent, await self._models.number(), vector, wanted, k), self._models.column
