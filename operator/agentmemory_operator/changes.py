@@ -28,9 +28,6 @@ _WHY = {
     "shards": "every agent would be looked for in another shard",
     "redis": "what is pending in the present Redis would be left behind",
     "postgres": "what is remembered in the present Postgres would be left behind",
-    "provider": "what is embedded by one provider is not found by another",
-    "model": "what is embedded by one model is not found by another",
-    "dimensions": "vectors of another length cannot be compared with those that are there",
 }
 
 
@@ -40,11 +37,8 @@ def facts_of(memory: AgentMemory) -> dict[str, Any]:
     return {
         "mode": spec.mode,
         "shards": spec.shards,
-        "provider": spec.embedding.provider,
-        "dimensions": spec.embedding.dimensions,
         "redis": "Managed" if spec.redis.managed is not None else "External",
         "postgres": "Managed" if spec.postgres.managed is not None else "External",
-        **({"model": spec.embedding.model} if spec.embedding.model is not None else {}),
     }
 
 
@@ -61,8 +55,6 @@ def find_unserved(spec: Spec) -> Refused | None:
     """What the resource can say and this version does not do yet: its sidecars would refuse to start."""
     if spec.mode != "Hybrid":
         return Refused("ModeNotServed", f"This version runs mode Hybrid only, not {spec.mode}; set spec.mode.")
-    if spec.recall.index.kind != "Exact":
-        return Refused("IndexNotServed", "This version recalls by an exact scan; set spec.recall.index.kind to Exact.")
     return None
 
 

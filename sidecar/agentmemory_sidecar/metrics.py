@@ -44,10 +44,18 @@ class StoreGauges(Collector):
             ("dead_letters", "Events that Postgres refuses, kept for a person to look at.", status.dead_letters),
             ("unembedded_events", "Durable events and facts that wait for their vector.", status.unembedded),
             ("unembeddable_events", "Events and facts that no vector can be made of.", status.unembeddable),
+            ("back_fill_left", "Events and facts of before that a new model has no vector of yet.", _left(status)),
         )
         for name, documentation, value in values:
             if value is not None:
                 yield GaugeMetricFamily(f"agentmemory_{name}", documentation, value=value)
+
+
+def _left(status: Status) -> int | None:
+    """Over all models that are kept up; 0 when each of them covers all."""
+    if status.models is None:
+        return None
+    return sum(one.total - one.done for one in status.models if one.kept and not one.complete)
 
 
 class Metrics:

@@ -172,7 +172,9 @@ class RecallRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 class RecallAnswer(Struct, kw_only=True):
     """Best first. `not_yet_searchable` acknowledged events have no vector yet, and are found by keyword only.
 
-    `degraded` names what could not be asked: `unflushed`, or `semantic` where hybrid recall had to do without.
+    `degraded` names what could not be asked: `unflushed`, `semantic` where hybrid recall had to do without, or
+    `back_fill` where events of before have no vector of a new model yet. `approximate`: the hits come from an index
+    that may miss some.
     """
 
     hits: list[RecalledEvent]
@@ -224,14 +226,28 @@ class Shard(Struct, kw_only=True):
     owner: str | None
 
 
+class BackFill(Struct, kw_only=True):
+    """How far the vectors of a new model are: `done` of about `total` events and facts of before."""
+
+    model: str
+    done: int
+    total: int
+
+
 class ConsolidationStatus(Struct, kw_only=True):
-    """The whole memory; null where it could not be found out, and `degraded` names the store that did not answer."""
+    """The whole memory; null where it could not be found out, and `degraded` names the store that did not answer.
+
+    `embedding_model` is the one that recall goes by, for the whole memory. `back_fill` is null unless this sidecar's
+    own model is new and has not gone through all that was there before.
+    """
 
     lag_seconds: float | None
     pending: int | None
     dead_letters: int | None
     unembedded: int | None
     unembeddable: int | None
+    embedding_model: str | None
+    back_fill: BackFill | None
     persistence: str
     shards: list[Shard]
     degraded: list[str]
@@ -384,10 +400,17 @@ def status_of(status: Status) -> ConsolidationStatus:
         dead_letters=status.dead_letters,
         unembedded=status.unembedded,
         unembeddable=status.unembeddable,
+        embedding_model=next((one.name for one in status.models or [] if one.current), None),
+        back_fill=_back_fill_of(status),
         persistence=status.persistence,
         shards=[_shard_of(shard) for shard in status.shards],
         degraded=status.degraded,
     )
+
+
+def _back_fill_of(status: Status) -> BackFill | None:
+    own = next((one for one in status.models or [] if one.number == status.model and not one.complete), None)
+    return None if own is None else BackFill(model=own.name, done=own.done, total=own.total)
 
 
 def _shard_of(shard: ShardStatus) -> Shard:

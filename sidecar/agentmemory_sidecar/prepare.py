@@ -18,6 +18,7 @@ from agentmemory_engine.postgres import context_for
 from agentmemory_engine.redis import Credentials
 from agentmemory_engine.schema import migrate, provision
 from agentmemory_engine.tls import explain_tls
+from agentmemory_engine.vector_index import tend_indexes
 from agentmemory_sidecar.config import Config
 from agentmemory_sidecar.errors import ConfigError, GaveUp
 
@@ -103,6 +104,7 @@ async def _prepare_postgres(config: Config, login: Credentials) -> None:
         await provision(connection, config.settings.keys.schema, config.credentials.login("postgres")())
         for migration in await migrate(connection, config.settings):
             logger.info("applied migration %04d %s", migration.version, migration.name)
+        await tend_indexes(connection, config.settings)
     finally:
         await connection.close()
 

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import yaml
 
 from agentmemory.local.stores import LocalStores
 from agentmemory_engine.keys import Keys
@@ -216,12 +217,48 @@ async def test_a_mode_that_is_not_served_is_refused(operated: Operated) -> None:
     assert not [kind for kind, _, _ in operated.kube.objects if kind in ("ConfigMap", "StatefulSet")]
 
 
-async def test_an_index_that_is_not_served_leaves_what_runs_alone(operated: Operated) -> None:
+async def test_the_indexes_of_vectors_follow_the_spec(operated: Operated, stores: LocalStores) -> None:
     await operated.settle()
-    operated.edit(recall={"index": {"kind": "HNSW"}})
+    schema = f'"{Keys(*operated.key).schema}"'
+    index = f"{schema}.event_embeddings_hnsw_1"
+    admin = await admin_postgres(stores)
+    await admin.execute(
+        f"INSERT INTO {schema}.embedding_models (name, dimensions, kept, completed_at) VALUES ('m', 8, true, now())"
+    )
+    await admin.execute(f"INSERT INTO {schema}.embedding_switch (model) VALUES (1)")
+    for kind, there in (("HNSW", True), ("Exact", False)):
+        operated.edit(recall={"index": {"kind": kind}})
+        await operated.controller.reconcile_once(operated.key)
+        assert operated.conditions[conditions.PROGRESSING] == ("True", "Reconciling")
+        making = operated.controller._memos[operated.key].indexing
+        assert making is not None and await making == ""
+        await operated.settle()
+        assert operated.conditions[conditions.PROGRESSING] == ("False", "Settled")
+        assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+        assert (await admin.fetchval("SELECT to_regclass($1)", index) is not None) == there
+    await admin.close()
+
+
+async def test_another_model_is_applied_and_its_progress_is_told(operated: Operated, stores: LocalStores) -> None:
     await operated.settle()
-    assert operated.conditions[conditions.PROGRESSING] == ("False", "IndexNotServed")
-    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+    operated.edit(embedding={"provider": "OpenAI", "model": "small", "dimensions": 1536})
+    await operated.settle()
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "Settled")
+    given = operated.kube.objects[CONFIG_MAP.name, NAMESPACE, f"{operated.key[1]}-sidecar"]["data"]["agentmemory.yaml"]
+    assert yaml.safe_load(given)["spec"]["embedding"] == {"provider": "OpenAI", "dimensions": 1536, "model": "small"}
+    schema = f'"{Keys(*operated.key).schema}"'
+    admin = await admin_postgres(stores)
+    await admin.execute(
+        f"INSERT INTO {schema}.embedding_models (name, dimensions, kept, completed_at, scanned, total)"
+        " VALUES ('before', 8, true, now(), 0, 0), ('after', 8, true, NULL, 7, 9)"
+    )
+    await admin.execute(f"INSERT INTO {schema}.embedding_switch (model) VALUES (1)")
+    await admin.close()
+    pause = await operated.controller.reconcile_once(operated.key)
+    found = operated.body["status"]["embedding"]
+    assert found.pop("since")
+    assert found == {"model": "before", "next": "after", "backFilled": 7, "total": 9}
+    assert pause is not None and pause <= 15
 
 
 async def test_pending_entries_without_a_sidecar_are_drained(operated: Operated, stores: LocalStores) -> None:

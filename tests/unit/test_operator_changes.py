@@ -38,8 +38,6 @@ def test_a_memory_that_was_never_applied_may_be_anything() -> None:
     ("spec", "reason"),
     [
         ({"shards": 8}, "ShardsChanged"), ({"mode": "Redis", "postgres": {}}, "ModeChanged"),
-        ({"embedding": {"provider": "None"}}, "ProviderChanged"),
-        ({"embedding": {"dimensions": 768}}, "DimensionsChanged"),
         ({"redis": {"external": {"host": "h", "secretRef": {"name": "s"}}}}, "RedisChanged"),
         ({"postgres": {"external": {"host": "h", "secretRef": {"name": "s"}}}}, "PostgresChanged"),
     ],
@@ -54,7 +52,6 @@ def test_what_cannot_change(spec: dict[str, Any], reason: str) -> None:
     ("spec", "reason"),
     [
         ({"mode": "Redis", "postgres": {}}, "ModeNotServed"),
-        ({"recall": {"index": {"kind": "HNSW"}}}, "IndexNotServed"),
     ],
 )  # fmt: skip
 def test_what_this_version_does_not_serve(spec: dict[str, Any], reason: str) -> None:
@@ -63,16 +60,14 @@ def test_what_this_version_does_not_serve(spec: dict[str, Any], reason: str) -> 
     assert find_unserved(memory().spec) is None
 
 
-def test_the_model_cannot_change_and_its_place_can() -> None:
-    openai = {"provider": "OpenAI", "model": "small", "dimensions": 512}
-    applied = {"applied": facts_of(memory(embedding=openai))}
-    assert applied["applied"]["model"] == "small" and "model" not in facts_of(memory())
-    moved = openai | {"baseUrl": "http://vllm:8000/v1", "secretRef": {"name": "other"}}
-    assert refusals(memory(applied, embedding=moved)) == []
-    assert [fault.reason for fault in refusals(memory(applied, embedding=openai | {"model": "large"}))] == [
-        "ModelChanged"
-    ]
-    assert find_unserved(memory(embedding=openai).spec) is None
+def test_embeddings_can_change_and_so_can_a_memory_of_before() -> None:
+    before = {"applied": facts_of(memory()) | {"provider": "OpenAI", "model": "mistyped", "dimensions": 512}}
+    for embedding in (
+        {"provider": "OpenAI", "model": "small", "dimensions": 1536}, {"provider": "Local"}, {"provider": "None"},
+        {"provider": "Local", "path": "/models/e5", "dimensions": 768},
+    ):  # fmt: skip
+        assert refusals(memory(before, embedding=embedding)) == []
+        assert find_unserved(memory(embedding=embedding).spec) is None
 
 
 def test_what_can_change() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentmemory.cli import channels, fleet, import_file, knowledge, local, memory, sessions, whole
+from agentmemory.cli import channels, fleet, import_file, knowledge, local, memory, models, sessions, whole
 
 app = typer.Typer(
     name="agentmemory",
@@ -33,6 +33,7 @@ app.add_typer(sessions.app, name="sessions")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(channels.app, name="channel")
 app.add_typer(fleet.letters, name="dead-letters")
+app.add_typer(models.app, name="models")
 
 
 @app.callback(invoke_without_command=True)

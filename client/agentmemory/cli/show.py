@@ -14,7 +14,17 @@ from rich.text import Text
 
 from agentmemory.channels import ChannelInfo, Message, Published
 from agentmemory.knowledge import FoundFacts
-from agentmemory.models import AgentEvent, DeadLetter, Event, Fact, Recalled, Receipt, Status
+from agentmemory.models import (
+    AgentEvent,
+    BackFill,
+    DeadLetter,
+    EmbeddingModel,
+    Event,
+    Fact,
+    Recalled,
+    Receipt,
+    Status,
+)
 from agentmemory.sessions import Session
 
 LONGEST_PAYLOAD = 200  # characters
@@ -133,6 +143,8 @@ def status(console: Console, found: Status) -> None:
         "pending turns": _count(found.pending),
         "waiting for an embedding": _count(found.unembedded),
         "without one for good": _count(found.unembeddable),
+        "embedding model": found.embedding_model or "none",
+        "its successor": _progress(found.back_fill),
         "dead letters": _count(found.dead_letters),
         "Redis persistence": found.persistence or UNKNOWN,
         "shards open": f"{opened} of {len(found.shards)}",
@@ -143,6 +155,18 @@ def status(console: Console, found: Status) -> None:
     console.print(table)
 
 
+def embedding_models(console: Console, found: Sequence[EmbeddingModel]) -> None:
+    """Models of embeddings, a line each."""
+    table = Table("id", "model", "dimensions", "recall", "new events", "back-fill")
+    for one in found:
+        left = "complete" if one.complete else f"{one.back_filled:,} of {one.total:,}" if one.kept else "-"
+        kept = "embedded" if one.kept else "being deleted" if one.unwanted else "not embedded"
+        table.add_row(
+            str(one.id), Text(one.name), str(one.dimensions), "goes by it" if one.current else "-", kept, left
+        )
+    console.print(table if found else "No model of embeddings has been used yet.")
+
+
 def dead_letters(console: Console, found: Sequence[DeadLetter]) -> None:
     """Dead letters, and why they are dead."""
     table = Table("agent", "id", "dead since", "reason", "event")
@@ -151,6 +175,10 @@ def dead_letters(console: Console, found: Sequence[DeadLetter]) -> None:
             Text(letter.agent), Text(letter.id), _time(letter.dead_at), Text(letter.reason), Text(_short(letter.event))
         )
     console.print(table if found else "No dead letters.")
+
+
+def _progress(found: BackFill | None) -> str:
+    return "none" if found is None else f"{found.model}: {found.done:,} of {found.total:,} embedded"
 
 
 def _line(event: Event) -> Text:
