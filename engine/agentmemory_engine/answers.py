@@ -253,9 +253,9 @@ class Status:
     dead_letters: int | None
     unembedded: int | None
     unembeddable: int | None
-    model: int | None
+    model: int | None = None
     """The number of the model that this process embeds by; None where it is not known, or there is none."""
-    models: list[Model] | None
+    models: list[Model] | None = None
     persistence: str
     shards: list[ShardStatus]
     degraded: list[str]
