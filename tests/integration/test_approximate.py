@@ -81,7 +81,7 @@ class Filled:
 async def memory(make_memory: MakeMemory) -> AsyncIterator[Memory]:
     async with make_memory(embedder=MODEL, work=False, index="HNSW", index_m=8, index_ef_construction=32) as memory:
         await memory.models.beat()
-        memory._recall._semantic._approximate.few = 0
+        memory._recall._semantic._approximate.few = memory._recall._semantic._approximate.worth = 0
         yield memory
 
 
@@ -124,20 +124,21 @@ async def test_the_index_answers_within_the_filter_and_says_so(
 
 
 async def test_what_the_index_gives_up_on_is_scanned(
-    memory: Memory, filled: Filled, admin: asyncpg.Connection[Any], stores: LocalStores
+    memory: Memory, filled: Filled, admin: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await tend_indexes(admin, memory.settings)
-    plain = memory._postgres.query("approximately", candidates="100")
     # As in a table so large that the index stops before it comes to the few rows of an agent.
-    memory._postgres._queries["approximately", "100"] = plain + "SET LOCAL hnsw.max_scan_tuples = 1;"
+    monkeypatch.setattr("agentmemory_engine.approximate._GIVES_UP", 1)
     assert await recall(memory, "small", k=20) == (filled.nearest("small", MODEL.floats("one"), 20), False)
 
 
-async def test_an_agent_with_few_vectors_is_scanned(
-    memory: Memory, filled: Filled, admin: asyncpg.Connection[Any]
+@pytest.mark.parametrize(("few", "worth"), [(100, 0), (0, 40)])
+async def test_an_agent_with_few_vectors_or_a_small_share_is_scanned(
+    memory: Memory, filled: Filled, admin: asyncpg.Connection[Any], few: int, worth: int
 ) -> None:
     await tend_indexes(admin, memory.settings)
-    memory._recall._semantic._approximate.few = 100
+    approximate = memory._recall._semantic._approximate
+    approximate.few, approximate.worth = few, worth
     assert (await recall(memory, "small"))[1] is False
     assert (await recall(memory, "large"))[1] is True
 
@@ -199,7 +200,7 @@ async def test_a_wide_vector_is_indexed_as_well(make_memory: MakeMemory, admin: 
         while await memory._vectors.embed_batch():
             pass
         assert len(await tend_indexes(admin, memory.settings)) == 1
-        memory._recall._semantic._approximate.few = 0
+        memory._recall._semantic._approximate.few = memory._recall._semantic._approximate.worth = 0
         found = await memory.recall("a", RecallQuery(query="one", k=2, strategy="semantic"))
         assert found.approximate
         assert [hit.event.content for hit in found.hits] == model.ranked("one", ["x", "y", "z"])[:2]
