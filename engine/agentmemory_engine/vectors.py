@@ -29,8 +29,6 @@ from agentmemory_engine.settings import Settings
 logger = logging.getLogger(__name__)
 
 _CLAIM = timedelta(seconds=60)
-_PART = 8
-"""Texts that are embedded and stored at once: what is done is kept, whatever happens to the rest of the claim."""
 _DEADLY = 3
 _PROBE = "Is anyone there?"
 
@@ -47,11 +45,13 @@ class Queue:
     which: str = "NOT backfill"
     batch: int = 64
     """How many are claimed at once."""
+    part: int = 8
+    """How many are embedded and stored at once: what is done is kept, whatever happens to the rest of the claim."""
 
     @property
     def old(self) -> Queue:
         """Those that a back-fill found."""
-        return replace(self, which="backfill", batch=32)
+        return replace(self, which="backfill", batch=32, part=32)
 
 
 EVENTS = Queue("event", "claim_queue", "store_embeddings", "mark_unembeddable", "release_claims")
@@ -166,8 +166,9 @@ class Vectors:
             for one in queued:
                 await self._embed_alone(one)
             return
-        for start in range(0, len(queued), _PART):
-            await self._embed(queued[start : start + _PART])
+        part = queued[0].queue.part
+        for start in range(0, len(queued), part):
+            await self._embed(queued[start : start + part])
 
     async def _claim(self, queue: Queue) -> list[Queued]:
         claim = queue.batch, _CLAIM, self._settings.instance
