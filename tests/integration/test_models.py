@@ -103,10 +103,10 @@ VALUES ('a', gen_random_uuid(), 1, 1, 0, now(), now(), 0, 'message', 'under way'
 
 async def wait_for_a_waiting_lock(session: Any) -> None:
     """Return when somebody waits for a lock that this session has."""
-    while not await session.fetchval(
-        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
-    ):
-        await asyncio.sleep(0.01)
+    statement = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+    async with asyncio.timeout(10):
+        while not await session.fetchval(statement):
+            await asyncio.sleep(0.01)
 
 
 async def test_a_new_memory_is_complete_at_once(make_memory: MakeMemory) -> None:
