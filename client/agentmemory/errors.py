@@ -23,6 +23,7 @@ AgentMemoryError
     ├── ModelInUse
     ├── VersionConflict
     ├── TooLarge
+    ├── NotInThisMode
     ├── PositionLost
     ├── BarrierTimeout
     └── Unavailable           the same request can succeed later
@@ -231,6 +232,12 @@ class TooLarge(ProblemError):
     """A body, document or event is over its limit."""
 
     code = "too-large"
+
+
+class NotInThisMode(ProblemError):
+    """The mode of this memory does without the store that this needs: channels want Redis."""
+
+    code = "not-in-this-mode"
 
 
 class PositionLost(ProblemError):

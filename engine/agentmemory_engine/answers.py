@@ -248,6 +248,7 @@ class Model:
 class Status:
     """The whole memory. None means that it could not be found out; `degraded` says which store did not answer."""
 
+    mode: str
     lag: float | None
     pending: int | None
     dead_letters: int | None

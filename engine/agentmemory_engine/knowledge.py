@@ -14,12 +14,11 @@ from msgspec import Meta
 
 from agentmemory_engine.answers import Fact, FactPage, FoundFacts
 from agentmemory_engine.cursors import format_place, parse_place
-from agentmemory_engine.declared import lock_declared
+from agentmemory_engine.declared import Declared
 from agentmemory_engine.errors import FactEnded, InvalidInput, KeyReused, NoFact
 from agentmemory_engine.fact_search import FactQuery, FactSearch
 from agentmemory_engine.facts import Belief, FactChange, FactFilter, NewFact, fact_of, fingerprint
 from agentmemory_engine.keys import check_agent, digest_key, fact_id, shard_of
-from agentmemory_engine.models import Models
 from agentmemory_engine.postgres import POISON, Postgres, Session
 from agentmemory_engine.progress import Progress
 from agentmemory_engine.settings import Settings
@@ -59,13 +58,13 @@ class Knowledge:
     """
 
     def __init__(
-        self, postgres: Postgres, search: FactSearch, settings: Settings, progress: Progress, models: Models
+        self, postgres: Postgres, declared: Declared, search: FactSearch, settings: Settings, progress: Progress
     ) -> None:
         self._postgres = postgres
+        self._declared = declared
         self._search = search
         self._settings = settings
         self._progress = progress
-        self._models = models
         self._turns = [asyncio.Lock() for _ in range(_LANES)]
         """Writers of one agent wait here for one another, and not each with a connection."""
 
@@ -190,8 +189,10 @@ class Knowledge:
     async def _alone(self, agent: str) -> AsyncIterator[Session]:
         """A transaction that no other writer of this agent's knowledge shares."""
         try:
-            async with self._turns[shard_of(agent, _LANES)], self._models.writing() as session:
-                await lock_declared(session, self._postgres, agent)
+            async with (
+                self._turns[shard_of(agent, _LANES)],
+                self._declared.transaction(agent, alone=True) as session,
+            ):
                 yield session
         except POISON as error:
             raise InvalidInput(f"A value in the request cannot be stored: {error}.") from None

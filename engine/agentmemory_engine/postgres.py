@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,14 @@ async def _register_vector(connection: asyncpg.Connection[Any]) -> None:
     await connection.set_type_codec("halfvec", schema=schema, encoder=_same, decoder=_same, format="binary")
 
 
+def aware(at: datetime) -> datetime:
+    """A time as it was given: the first and the last that there are come back from the driver without their zone.
+
+    It stores them as -infinity and infinity.
+    """
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
 def _same(value: bytes) -> bytes:
     return value
 
@@ -146,11 +155,11 @@ class Postgres:
         self._size = size
         self._timeout = timeout
         self._pool: asyncpg.Pool[Any] | None = None
-        self._queries: dict[tuple[str, ...], str] = {}
+        self._queries: dict[str, str] = {}
 
     def query(self, name: str, **parts: str) -> str:
         """The statement in `queries/<name>.sql`, for this schema; `parts` are what else stands in braces there."""
-        key = (name, *parts.values())
+        key = " ".join((name, *parts.values()))
         statement = self._queries.get(key)
         if statement is None:
             statement = _load(name).replace("{schema}", identifier(self.schema))

@@ -241,6 +241,7 @@ class ConsolidationStatus(Struct, kw_only=True):
     own model is new and has not gone through all that was there before.
     """
 
+    mode: str
     lag_seconds: float | None
     pending: int | None
     dead_letters: int | None
@@ -395,6 +396,7 @@ def hydrated(hydration: Hydration) -> HydrateAnswer:
 def status_of(status: Status) -> ConsolidationStatus:
     """A status as it is answered."""
     return ConsolidationStatus(
+        mode=status.mode,
         lag_seconds=status.lag,
         pending=status.pending,
         dead_letters=status.dead_letters,

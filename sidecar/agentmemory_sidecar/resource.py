@@ -185,12 +185,19 @@ def _check(resource: AgentMemory) -> None:
         raise ValueError("spec.consolidation.maxDelay: it is from 10ms to 1h")
     if spec.retention.events is not None and not 1 <= spec.retention.events <= _LONGEST_RETENTION:
         raise ValueError("spec.retention.events: events are kept from 1s to 36500d; leave it out to keep them for good")
+    _check_unused(spec)
     _check_one_of("spec.redis", managed=spec.redis.managed, external=spec.redis.external)
     _check_one_of("spec.postgres", managed=spec.postgres.managed, external=spec.postgres.external)
     _check_embedding(spec.embedding)
     if spec.recall.index.ef_construction < 2 * spec.recall.index.m:
         raise ValueError("spec.recall.index.efConstruction: it is at least 2 x m; raise it or lower m")
-    _check_served(spec)
+
+
+def _check_unused(spec: Spec) -> None:
+    """Refuse a store that the mode does without."""
+    field = {"Postgres": "redis", "Redis": "postgres"}.get(spec.mode)
+    if (field == "redis" and spec.redis != RedisSpec()) or (field == "postgres" and spec.postgres != PostgresSpec()):
+        raise ValueError(f"spec.{field}: mode {spec.mode} does without it; remove it")
 
 
 def _check_one_of(field: str, **members: Any) -> None:
@@ -208,9 +215,3 @@ def _check_embedding(embedding: EmbeddingSpec) -> None:
             raise ValueError("spec.embedding.model: the provider OpenAI needs one, such as text-embedding-3-small")
     elif wrong := [name for name, value in given.items() if value is not None]:
         raise ValueError(f"spec.embedding.{wrong[0]}: it is for the provider OpenAI only; remove it")
-
-
-def _check_served(spec: Spec) -> None:
-    """Refuse what the resource can say and this version does not do yet."""
-    if spec.mode != "Hybrid":
-        raise ValueError(f"spec.mode: this version serves Hybrid only, not {spec.mode}")

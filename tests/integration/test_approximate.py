@@ -13,14 +13,15 @@ import asyncpg
 import pytest
 
 from agentmemory.local.stores import LocalStores
+from agentmemory_engine.approximate import Approximate
 from agentmemory_engine.embedding import from_floats
 from agentmemory_engine.events import Filter
 from agentmemory_engine.memory import Memory
-from agentmemory_engine.recall import RecallQuery
+from agentmemory_engine.recall import Recall, RecallQuery
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
 from agentmemory_engine.vector_index import plan_indexes, tend_indexes
-from support.memories import MakeMemory, admin_postgres
+from support.memories import MakeMemory, admin_postgres, parts_of
 from support.seeded import Seeded
 
 DIMENSIONS = 16
@@ -77,11 +78,24 @@ class Filled:
         return sorted(known, key=distance)[:k]
 
 
+def approximate_of(memory: Memory) -> Approximate:
+    """What asks the index."""
+    found = parts_of(memory).recall
+    assert isinstance(found, Recall)
+    return found._semantic._approximate
+
+
+def without_a_least(memory: Memory) -> None:
+    """Have the index asked however little an agent has."""
+    approximate = approximate_of(memory)
+    approximate.few = approximate.worth = 0
+
+
 @pytest.fixture
 async def memory(make_memory: MakeMemory) -> AsyncIterator[Memory]:
     async with make_memory(embedder=MODEL, work=False, index="HNSW", index_m=8, index_ef_construction=32) as memory:
         await memory.models.beat()
-        memory._recall._semantic._approximate.few = memory._recall._semantic._approximate.worth = 0
+        without_a_least(memory)
         yield memory
 
 
@@ -137,7 +151,7 @@ async def test_an_agent_with_few_vectors_or_a_small_share_is_scanned(
     memory: Memory, filled: Filled, admin: asyncpg.Connection[Any], few: int, worth: int
 ) -> None:
     await tend_indexes(admin, memory.settings)
-    approximate = memory._recall._semantic._approximate
+    approximate = approximate_of(memory)
     approximate.few, approximate.worth = few, worth
     assert (await recall(memory, "small"))[1] is False
     assert (await recall(memory, "large"))[1] is True
@@ -148,7 +162,7 @@ async def test_the_transaction_leaves_no_setting_behind(
 ) -> None:
     await tend_indexes(admin, memory.settings)
     await recall(memory, "large")
-    async with memory._postgres.session() as session:
+    async with parts_of(memory).postgres.session() as session:
         assert await session.fetchval("SHOW enable_sort") == "on"
         assert await session.fetchval("SHOW hnsw.iterative_scan") == "off"
 
@@ -197,10 +211,10 @@ async def test_a_wide_vector_is_indexed_as_well(make_memory: MakeMemory, admin: 
         await memory.consolidator.round()
         await memory.record("a", parse_turn(b'{"events": [{"content": "x"}, {"content": "y"}, {"content": "z"}]}'))
         await memory.consolidator.flush()
-        while await memory._vectors.embed_batch():
+        while await parts_of(memory).vectors.embed_batch():
             pass
         assert len(await tend_indexes(admin, memory.settings)) == 1
-        memory._recall._semantic._approximate.few = memory._recall._semantic._approximate.worth = 0
+        without_a_least(memory)
         found = await memory.recall("a", RecallQuery(query="one", k=2, strategy="semantic"))
         assert found.approximate
         assert [hit.event.content for hit in found.hits] == model.ranked("one", ["x", "y", "z"])[:2]

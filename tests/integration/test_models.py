@@ -20,7 +20,7 @@ from agentmemory_engine.recall import RecallQuery
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
 from agentmemory_engine.vectors import OLD
-from support.memories import MakeMemory, admin_postgres
+from support.memories import MakeMemory, admin_postgres, parts_of
 from support.seeded import Seeded
 
 TEXTS = [f"text {number}" for number in range(40)]
@@ -48,7 +48,7 @@ async def write(memory: Memory, agent: str, *contents: str) -> Any:
 async def embed_all(memory: Memory) -> int:
     """Embed until nothing waits for this memory's model; how many steps that took."""
     steps = 0
-    while await memory._vectors.embed_batch():
+    while await parts_of(memory).vectors.embed_batch():
         steps += 1
     return steps
 
@@ -149,8 +149,8 @@ async def test_a_part_of_the_back_fill_is_said_to_be_one(make_memory: MakeMemory
         pass
     async with make_memory(embedder=two, work=False, instance="new", max_delay=600.0) as new:
         await new.models.beat()
-        assert await new._vectors.embed_batch() == len(TEXTS)  # looked at
-        assert await new._vectors.embed_batch() == 32
+        assert await parts_of(new).vectors.embed_batch() == len(TEXTS)  # looked at
+        assert await parts_of(new).vectors.embed_batch() == 32
         hits, degraded = await semantic(new)
         assert degraded == ["back_fill"] and len(hits) == 7
         status = await new.status()
@@ -158,7 +158,7 @@ async def test_a_part_of_the_back_fill_is_said_to_be_one(make_memory: MakeMemory
         assert (model.done, model.total, model.complete, status.unembedded) == (32, 40, False, 0)
         # An agent all of whose events are newer lacks nothing.
         receipt = await write(new, "b", *TEXTS)
-        assert await new._vectors.embed_batch() == len(TEXTS), "what is new goes first"
+        assert await parts_of(new).vectors.embed_batch() == len(TEXTS), "what is new goes first"
         assert await semantic(new, agent="b") == (two.ranked("one", TEXTS)[:7], [])
         assert await new.state("b", receipt.position) == "searchable"
         await embed_all(new)
@@ -224,11 +224,11 @@ async def test_several_sidecars_share_the_back_fill_and_one_that_is_gone_holds_n
         make_memory(embedder=models[0], work=False, instance="x") as first,
         make_memory(embedder=models[1], work=False, instance="y") as second,
     ):
-        await first._vectors.embed_batch()
+        await parts_of(first).vectors.embed_batch()
         # The first claims, and is never heard of again.
-        assert await first._vectors._claim(OLD[1])
+        assert await parts_of(first).vectors._claim(OLD[1])
         for _ in range(20):
-            await second._vectors.embed_batch()
+            await parts_of(second).vectors.embed_batch()
         assert not (await state_of(second))["two"].complete
         await ask(stores, settings, "UPDATE {schema}.embedding_queue SET claimed_until = now() RETURNING 1")
         await embed_all(second)
@@ -242,15 +242,15 @@ async def test_a_provider_that_is_down_ends_no_back_fill(make_memory: MakeMemory
     async with filled(make_memory, Seeded("one"), *TEXTS[:10]):
         pass
     async with make_memory(embedder=two, work=False, instance="new") as new:
-        await new._vectors.embed_batch()
+        await parts_of(new).vectors.embed_batch()
         two.down = True
         with pytest.raises(EmbeddingUnavailable):
-            await new._vectors.embed_batch()
+            await parts_of(new).vectors.embed_batch()
         assert not (await state_of(new))["two"].complete
         two.down = False
         for _ in range(20):
             try:
-                await new._vectors.embed_batch()
+                await parts_of(new).vectors.embed_batch()
             except EmbeddingUnavailable:
                 continue
         assert (await state_of(new))["two"].complete
@@ -296,8 +296,8 @@ async def test_erasure_and_retention_reach_every_model(
         filled(make_memory, Seeded("one"), *TEXTS) as old,
         make_memory(embedder=Seeded("two"), work=False, instance="new", max_delay=600.0) as new,
     ):
-        await new._vectors.embed_batch()
-        await new._vectors.embed_batch()
+        await parts_of(new).vectors.embed_batch()
+        await parts_of(new).vectors.embed_batch()
         await own(old)
         await old.erase("a", seconds=0)
         await old.consolidator.flush()

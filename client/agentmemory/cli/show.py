@@ -139,6 +139,7 @@ def status(console: Console, found: Status) -> None:
     table = Table.grid(padding=(0, 3))
     opened = sum(shard.open is True for shard in found.shards)
     rows = {
+        "mode": found.mode or UNKNOWN,
         "lag": UNKNOWN if found.lag_seconds is None else f"{found.lag_seconds:.1f} s",
         "pending turns": _count(found.pending),
         "waiting for an embedding": _count(found.unembedded),
@@ -146,12 +147,13 @@ def status(console: Console, found: Status) -> None:
         "embedding model": found.embedding_model or "none",
         "its successor": _progress(found.back_fill),
         "dead letters": _count(found.dead_letters),
-        "Redis persistence": found.persistence or UNKNOWN,
-        "shards open": f"{opened} of {len(found.shards)}",
+        "persistence": found.persistence or UNKNOWN,
+        "shards open": f"{opened} of {len(found.shards)}" if found.shards else "",
         "not answering": ", ".join(found.degraded) or "none",
     }
     for name, value in rows.items():
-        table.add_row(name, value)
+        if value:
+            table.add_row(name, value)
     console.print(table)
 
 
