@@ -26,9 +26,8 @@ class Barrier:
 
     async def state(self, agent: str, position: Position) -> State:
         """Where a turn of this agent stands; one that was never accepted is `lost`. Raises StoreUnavailable."""
-        place = position.shard, *position.entry
         model = await self._models.number()
-        row = await self._postgres.fetchrow("agent_position_state", *place, agent, digest_agent(agent), model)
+        row = await self._postgres.fetchrow("agent_position_state", *position.entry, agent, digest_agent(agent), model)
         if row is None or not row["given"] or (row["suspect"] and not row["there"]):
             return "lost"
         return "durable" if row["queued"] else "searchable"
