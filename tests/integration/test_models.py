@@ -48,7 +48,7 @@ async def write(memory: Memory, agent: str, *contents: str) -> Any:
 async def embed_all(memory: Memory) -> int:
     """Embed until nothing waits for this memory's model; how many steps that took."""
     steps = 0
-    while await parts_of(memory).vectors.embed_batch():
+    while await memory.parts.vectors.embed_batch():
         steps += 1
     return steps
 
@@ -371,3 +371,21 @@ async def test_vectors_may_be_long(make_memory: MakeMemory, dimensions: int) -> 
         await memory.knowledge.put(agent, NewFact(topic="t", content="known"))
         await embed_all(memory)
         assert (await memory.knowledge.search(agent, FactQuery(query="x", strategy="semantic"))).not_yet_embedded == 0
+
+
+async def test_mode_postgres_goes_over_as_well(make_memory: MakeMemory) -> None:
+    one, two = Seeded("one"), Seeded("two", 12)
+    async with make_memory(embedder=one, work=False, mode="Postgres") as old:
+        await record(old, "a", *TEXTS[:20])
+        await embed_all(old)
+        async with make_memory(embedder=two, work=False, mode="Postgres", instance="new") as new:
+            await new.models.beat()
+            receipt = await record(new, "a", *TEXTS[20:])
+            assert (await semantic(new))[1] == ["back_fill"]
+            assert await new.state("a", receipt.position) == "durable"
+            assert [one.complete for one in (await new.status()).models or []] == [True, False]
+            await embed_all(new)
+            assert await new.state("a", receipt.position) == "searchable"
+            assert await semantic(new) == (two.ranked("one", TEXTS)[:7], [])
+            await embed_all(old)
+            assert await semantic(old) == (one.ranked("one", TEXTS)[:7], [])
