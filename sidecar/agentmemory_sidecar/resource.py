@@ -189,6 +189,8 @@ def _check(resource: AgentMemory) -> None:
     _check_one_of("spec.redis", managed=spec.redis.managed, external=spec.redis.external)
     _check_one_of("spec.postgres", managed=spec.postgres.managed, external=spec.postgres.external)
     _check_embedding(spec.embedding)
+    if spec.mode == "Redis" and spec.recall.index.kind != "Exact":
+        raise ValueError("spec.recall.index.kind: mode Redis recalls by an exact scan; set it to Exact")
     if spec.recall.index.ef_construction < 2 * spec.recall.index.m:
         raise ValueError("spec.recall.index.efConstruction: it is at least 2 x m; raise it or lower m")
 

@@ -1,4 +1,4 @@
-"""Status of a memory that has only Postgres."""
+"""Status of a memory that has only Postgres. What only looks at one loads no more than this."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agentmemory_engine.status import LATE, PATIENCE, reason_of, within
 class Reporter:
     """Answers for the whole memory. Nothing is ever pending: a turn is durable when it is accepted."""
 
-    def __init__(self, postgres: Postgres, settings: Settings, model: Callable[[], int | None]) -> None:
+    def __init__(self, postgres: Postgres, settings: Settings, model: Callable[[], int | None] = lambda: None) -> None:
         """`model` answers the number of the model that this process embeds by, as far as it is known."""
         self._postgres = postgres
         self._settings = settings
