@@ -155,14 +155,13 @@ async def test_a_paused_memory_is_looked_at_and_not_touched(operated: Operated) 
 async def test_a_change_that_cannot_be_leaves_what_runs_alone(operated: Operated) -> None:
     await operated.settle()
     before = dict(operated.kube.objects[CONFIG_MAP.name, NAMESPACE, f"{operated.key[1]}-sidecar"]["data"])
-    shards = operated.body["spec"].get("shards", 16)
-    operated.edit(shards=shards + 1, workingMemory={"ttl": "2h"})
+    operated.edit(redis={"managed": {}}, workingMemory={"ttl": "2h"})
     await operated.settle()
-    assert operated.conditions[conditions.PROGRESSING] == ("False", "ShardsChanged")
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "RedisChanged")
     assert "Set it back" in operated.message(conditions.PROGRESSING)
     assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
     assert operated.kube.objects[CONFIG_MAP.name, NAMESPACE, f"{operated.key[1]}-sidecar"]["data"] == before
-    operated.edit(shards=shards)
+    operated.edit(**operated.external)
     await operated.settle()
     assert operated.conditions[conditions.PROGRESSING] == ("False", "Settled")
     assert (
@@ -191,7 +190,7 @@ async def test_a_missing_key_of_the_provider_of_embeddings_is_said_until_it_is_t
     operated.put(secret | {"data": {"api-key": "c2stc2VjcmV0"}})
     operated.edit(embedding=embedding | {"model": "large"})
     await operated.settle()
-    assert operated.conditions[conditions.PROGRESSING] == ("False", "ModelChanged")
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "Settled")
 
 
 async def test_a_foreign_object_with_our_name_is_left_alone(operated: Operated) -> None:
