@@ -163,6 +163,10 @@ class Journal:
         self._settings = settings
         self._keys = settings.keys
 
+    async def _at(self, shard: int) -> Connection:
+        """The connection to the server that holds the shard. Raises StoreUnavailable."""
+        return await self._redis.connection(self._keys.state(shard))
+
     async def append(self, turn: Submission) -> Receipt:
         """Put a turn into the journal, atomically with its change of the document and the recent window.
 
@@ -175,7 +179,7 @@ class Journal:
     async def _append(self, turn: Submission) -> Receipt:
         shard = self._settings.shard_of(turn.agent)
         digest = digest_key(turn.key)
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         info = connection.info
         assert info is not None
         check_policy(info)
@@ -197,7 +201,7 @@ class Journal:
     async def _erase(self, agent: str, key: str) -> Receipt:
         shard = self._settings.shard_of(agent)
         digest = digest_key(key)
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         info = connection.info
         assert info is not None
         check_policy(info)
@@ -253,12 +257,15 @@ class Journal:
         return bool(await self._redis.execute("EXISTS", self._keys.idempotency(shard, agent, digest_key(key))))
 
     async def refresh(self) -> None:
-        """Learn again what of the server's settings can change while it runs. Raises StoreUnavailable."""
-        await self._redis.refresh()
+        """Learn again what of the servers' settings can change while they run, of those that answer.
+
+        Raises StoreUnavailable when none does.
+        """
+        await self._redis.refresh(partly=True)
 
     async def probe(self, shard: int) -> Probe:
         """What is pending, and under which opening. Raises StoreUnavailable."""
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         run, opening, trimmed, pending, age = await self._redis.run_on(
             connection, load_script("probe"), [self._keys.state(shard), self._keys.journal(shard)], []
         )
@@ -286,26 +293,30 @@ class Journal:
         """A plain read of one key, where the shard is open in this run. Raises ShardClosed, StoreUnavailable.
 
         What was open stays open while the run lasts, so that it is not asked each time; but for a FLUSHALL, after which
-        nothing is found, and then it is asked again.
+        nothing is found, and then it is asked again. On a cluster a slot may go and come back in between.
         """
-        connection = await self._redis.connection()
-        await self._check_open(connection, shard)
-        value = self._redis.value(await connection.send(command, *args))
-        if not value:
-            connection.opened.discard(shard)
-            await self._check_open(connection, shard)
-        return value
-
-    async def _check_open(self, connection: Connection, shard: int) -> None:
+        connection = await self._at(shard)
         if shard in connection.opened:
-            return
-        if self._redis.value(await connection.send("HGET", self._keys.state(shard), "run")) != run_id_of(connection):
+            value = self._redis.value(await connection.send(command, *args))
+            if value:
+                return value
+            connection.opened.discard(shard)
+        return await self._read_checked(connection, shard, command, *args)
+
+    async def _read_checked(self, connection: Connection, shard: int, command: str, *args: str | int) -> Any:
+        """The read between two looks at the mark, all sent at once."""
+        mark = ("HGET", self._keys.state(shard), "run")
+        replies = await asyncio.gather(connection.send(*mark), connection.send(command, *args), connection.send(*mark))
+        before, value, after = (self._redis.value(reply) for reply in replies)
+        if not before == after == run_id_of(connection):
             raise ShardClosed("Redis has restarted or lost data, and the shard is being opened anew; try again.")
-        connection.opened.add(shard)
+        if connection.info is not None and not connection.info.cluster:
+            connection.opened.add(shard)
+        return value
 
     async def read(self, shard: int, *, opening: int, epoch: int, count: int) -> Batch | None:
         """The first entries, `count` at most, or None under another opening. Raises StoreUnavailable."""
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         reply = await self._redis.run_on(
             connection,
             load_script("read"),
@@ -322,7 +333,7 @@ class Journal:
         """How far was trimmed, the stored documents of the first of these agents, and of how many; None under another
         opening. Documents can be large: no more are read than fit into a batch, and of one agent at least.
         """
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         keys = [self._keys.state(shard), *(self._keys.document(shard, agent) for agent in agents)]
         args: list[bytes | int] = [run_id_of(connection), opening, _DOCUMENT_BYTES]
         reply = await self._redis.run_on(connection, load_script("documents"), keys, args)
@@ -339,7 +350,7 @@ class Journal:
 
         Answers False, with nothing done, under another opening. Raises StoreUnavailable.
         """
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         keys = [self._keys.state(shard), self._keys.journal(shard), self._keys.leases(shard)]
         args: list[bytes | str | int] = [run_id_of(connection), opening, str(durable), str(durable.next())]
         for agent, version, milliseconds in leases:
@@ -352,7 +363,7 @@ class Journal:
 
         Raises ShardClosed or StoreUnavailable.
         """
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         reply = await self._redis.run_on(
             connection,
             load_script("tail"),

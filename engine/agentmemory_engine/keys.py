@@ -19,6 +19,7 @@ REDIS_COMMANDS = (
     "zrangebyscore", "zremrangebyscore", "zcard", "rpush", "lrange", "lindex", "llen", "ltrim", "xadd", "xlen",
     "xrange", "xtrim", "xinfo|stream", "time", "xreadgroup", "xautoclaim", "xpending", "xack", "xgroup|create",
     "xgroup|createconsumer", "xgroup|delconsumer", "xgroup|destroy", "xinfo|consumers", "hlen", "zscore",
+    "cluster|info", "cluster|slots",
 )  # fmt: skip
 
 
