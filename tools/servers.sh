@@ -10,13 +10,17 @@ python=${PYTHON:-python3}
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 unneeded='^(libllvm|libz3|libperl|perl|libpython|libpam-modules|libicu-dev|libdebconf|libdebian-installer|libjs-)'
 
+# The archive that apt uses here already, whichever mirror that is.
+mirror=$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+  sed -n 's/^[a-z]* \(.*\)$/\1/p' | head -1)
+
 say() { echo "servers: $*" >&2; }
 
 # archive SUITE: have apt speak of this suite of Debian only, with a state of its own.
 archive() {
   local apt=$home/apt/$1
   mkdir -p "$apt"/{state/lists/partial,cache/archives/partial,packages}
-  printf '%s [signed-by='"$keyring"'] http://deb.debian.org/debian '"$1"' main\n' deb deb-src >"$apt/sources.list"
+  printf "%s [signed-by=$keyring] $mirror $1 main\n" deb deb-src >"$apt/sources.list"
   cat >"$apt/apt.conf" <<END
 Dir::State "$apt/state";
 Dir::State::status "/dev/null";
@@ -71,7 +75,7 @@ build_vector() {
 }
 
 from_debian() {
-  command -v apt-get >/dev/null && [ -e "$keyring" ] || { say "this is no Debian; nothing is fetched from its archive"; return; }
+  [ -n "$mirror" ] && [ -e "$keyring" ] || { say "this is no Debian; nothing is fetched from its archive"; return; }
   archive trixie || return
   unpack trixie redis-server redis-tools pgbouncer postgresql-17 postgresql-17-pgvector
   mkdir -p "$home/apt/pgvector"

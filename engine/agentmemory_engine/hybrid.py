@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agentmemory_engine.barrier import Barrier
+from agentmemory_engine.both import RecallOfBoth
 from agentmemory_engine.channels import Channels
 from agentmemory_engine.consolidation import Consolidator
 from agentmemory_engine.dead_letters import DeadLetters
 from agentmemory_engine.declared import Declared
+from agentmemory_engine.distillation import Setup, make_distillation
 from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.erasure import Erasing
 from agentmemory_engine.events import Events
@@ -23,6 +25,7 @@ from agentmemory_engine.observer import Observer
 from agentmemory_engine.parts import Parts
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.progress import Progress
+from agentmemory_engine.quarantine import Quarantine
 from agentmemory_engine.recall import Recall
 from agentmemory_engine.redis import Redis
 from agentmemory_engine.retention import OwnedShards, Retention
@@ -53,7 +56,7 @@ class HybridParts(Parts):
 
 
 def compose(
-    settings: Settings, redis: Redis, postgres: Postgres, embedder: Embedder, observer: Observer
+    settings: Settings, redis: Redis, postgres: Postgres, embedder: Embedder, observer: Observer, distil: Setup | None
 ) -> HybridParts:
     """The parts of a memory in this mode."""
     progress = Progress()
@@ -76,6 +79,13 @@ def compose(
     )
     barrier = Barrier(postgres, consolidator, progress, settings, models)
     search = FactSearch(postgres, semantic, models)
+    recall = Recall(postgres, semantic, Indexes(postgres), tail, settings)
+    sessions = Sessions(postgres, declared, tail, settings, distill=distil is not None)
+    knowledge = Knowledge(postgres, declared, search, settings, progress)
+    distillations, distiller = make_distillation(
+        postgres, declared, events, sessions, knowledge, settings, observer, distil
+    )
+    letters = DeadLetters(postgres, models)
     hold = OwnedShards(postgres, settings, lambda: consolidator.owned)
     return HybridParts(
         redis=redis,
@@ -86,16 +96,20 @@ def compose(
         working=working,
         events=events,
         timelines=Timelines(postgres, events, settings),
-        recall=Recall(postgres, semantic, Indexes(postgres), tail, settings),
-        sessions=Sessions(postgres, declared, tail),
-        knowledge=Knowledge(postgres, declared, search, settings, progress),
+        recall=recall,
+        recall_of_both=RecallOfBoth(recall, search, semantic),
+        sessions=sessions,
+        knowledge=knowledge,
+        distillations=distillations,
+        distiller=distiller,
         exporter=Exporter(postgres, declared, tail, events, working, barrier, settings),
         erasing=Erasing(postgres, journal, barrier, settings),
         barrier=barrier,
         reporter=Reporter(redis, postgres, journal, settings, lambda: models.known),
         identity=Identity(redis, postgres, settings),
-        dead_letters=DeadLetters(postgres, models),
+        dead_letters=letters,
         models=models,
+        quarantine=Quarantine(postgres, journal, working, tail, letters, settings),
         vectors=vectors,
         retention=Retention(postgres, settings, hold, observer) if settings.retention is not None else None,
         channels=Channels(redis, settings),

@@ -6,14 +6,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha1
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from agentmemory_engine.answers import Receipt
 from agentmemory_engine.connection import Connection
-from agentmemory_engine.errors import KeyReused, ShardClosed, StoreUnavailable, VersionConflict
+from agentmemory_engine.errors import KeyReused, ShardClosed, StoreUnavailable, UnreadableDocument, VersionConflict
+from agentmemory_engine.intake import Foreign
 from agentmemory_engine.keys import digest_key, event_id
+from agentmemory_engine.node import WrongType
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.redis import Redis, check_policy
 from agentmemory_engine.scripts import load_script
@@ -171,8 +174,8 @@ class Journal:
         """Put a turn into the journal, atomically with its change of the document and the recent window.
 
         The same key with the same body answers the first receipt. Raises KeyReused, VersionConflict, JournalFull,
-        WrongEvictionPolicy, ShardClosed, StoreUnavailable; after the last one the turn may be in the journal all the
-        same, and sending it again with its key settles that.
+        WrongEvictionPolicy, ShardClosed, UnreadableDocument, StoreUnavailable; after the last one the turn may be in
+        the journal all the same, and sending it again with its key settles that.
         """
         return await patiently(lambda: self._append(turn))
 
@@ -242,6 +245,8 @@ class Journal:
                 )
             case b"reused":
                 raise key_reused()
+            case b"unreadable":
+                raise UnreadableDocument("What stands in the place of the document is not ours.", version=None)
             case b"stale":
                 raise version_conflict(shard, Entry.parse(reply[1]) if reply[1] else None)
         return Receipt(
@@ -280,8 +285,19 @@ class Journal:
     async def document(self, agent: str) -> bytes | None:
         """As Intake has it."""
         shard = self._settings.shard_of(agent)
-        value: bytes | None = await patiently(lambda: self._read_key(shard, "GET", self._keys.document(shard, agent)))
-        return value
+        key = self._keys.document(shard, agent)
+
+        async def ask() -> bytes | None:
+            value: bytes | None
+            try:
+                value = await self._read_key(shard, "GET", key)
+            except WrongType:
+                value = await self._read_key(shard, "DUMP", key)
+                if value is not None:
+                    raise Foreign(value) from None
+            return value
+
+        return await patiently(ask)
 
     async def window(self, agent: str, limit: int) -> list[bytes]:
         """As Intake has it."""
@@ -313,6 +329,18 @@ class Journal:
         if connection.info is not None and not connection.info.cluster:
             connection.opened.add(shard)
         return value
+
+    async def set_aside(self, agent: str, value: bytes) -> None:
+        """Take away what stands in the document's place, where that is still this value (of no string: its dump).
+
+        Raises ShardClosed, StoreUnavailable.
+        """
+        shard = self._settings.shard_of(agent)
+        connection = await self._at(shard)
+        keys = [self._keys.state(shard), self._keys.document(shard, agent)]
+        args: list[bytes | str | int] = [run_id_of(connection), sha1(value, usedforsecurity=False).hexdigest()]
+        if await self._redis.run_on(connection, load_script("set_aside"), keys, args) < 0:
+            raise ShardClosed("Redis has restarted or lost data, and the shard is being opened anew; try again.")
 
     async def read(self, shard: int, *, opening: int, epoch: int, count: int) -> Batch | None:
         """The first entries, `count` at most, or None under another opening. Raises StoreUnavailable."""

@@ -36,6 +36,10 @@ class RedisAddress:
     """Seconds after which an unanswered command counts the connection as lost."""
 
 
+class WrongType(StoreUnavailable):
+    """Someone else keeps another kind of value under a key of this memory."""
+
+
 class SlotMoved(StoreUnavailable):
     """Another node of the cluster serves this slot; nothing was applied."""
 
@@ -83,6 +87,8 @@ def explain_reply(reply: hiredis.ReplyError) -> MemoryFault:
             return StoreUnavailable(
                 "redis", f"it refused the login ({code}); check the mounted credentials and the ACL user."
             )
+        case "WRONGTYPE":
+            return WrongType("redis", text[:200])
         case "MOVED":
             return SlotMoved("redis", "another node of the cluster serves this shard now; try again.")
         case "ASK" | "TRYAGAIN":

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from agentmemory_engine.answers import Hit, Recalled, StoredEvent
+from agentmemory_engine.answers import FactHit, Hit, Recalled, StoredEvent
+from agentmemory_engine.embedding import Vector
 from agentmemory_engine.embedding.text import searchable_text
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.events import Filter
 from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.semantic import BACK_FILL, HYBRID, SEMANTIC, Semantic, Strategy
+from agentmemory_engine.semantic import BACK_FILL, HYBRID, SEMANTIC, Made, Semantic, Strategy, Waiting
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.stored_events import event_of_record
 from agentmemory_engine.tail import UNFLUSHED, Tails, Unflushed, read_unflushed
@@ -27,8 +28,9 @@ from agentmemory_engine.threads import in_thread
 if TYPE_CHECKING:
     from agentmemory_engine.candidates import Candidate, Distances
 
+H = TypeVar("H", bound=Hit | FactHit)
 MAX_HITS = 100
-_POOL = 4
+POOL = 4
 """So many times `k` events are looked at where hits are to differ."""
 _TRIES = 4
 """Looks while events go from under them; then those that are left are answered."""
@@ -81,14 +83,6 @@ class RecallQuery:
         return self.recency is None and not self.diversity
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    """Events in Postgres without a vector yet; those that are `old` were there before the model."""
-
-    events: int
-    old: int
-
-
 class Recall:
     """Scores all of the agent's events, but where meaning alone counts and an approximate index was asked for."""
 
@@ -101,23 +95,22 @@ class Recall:
         self._tail = tail
         self._settings = settings
 
-    async def search(self, agent: str, query: RecallQuery) -> Recalled:
+    async def search(self, agent: str, query: RecallQuery, made: Made | None = None) -> Recalled:
         """The agent's `k` best matches, never fewer while more of its events match and pass the filter.
 
         `not_yet_searchable` counts acknowledged events that have no vector yet: keywords find them at once. `degraded`
         names what could not be asked: `unflushed` (Redis), `semantic` where hybrid recall has to do without, and
-        `back_fill` where some of the agent's events are older than the model and have no vector of it yet.
-        Raises InvalidInput, RecallUnavailable, StoreUnavailable.
+        `back_fill` where some of the agent's events are older than the model and have no vector of it yet. `made` is
+        what became of the query already. Raises InvalidInput, RecallUnavailable, StoreUnavailable.
         """
         strategy = query.checked()
         if strategy == SEMANTIC and query.is_plain:
-            return await self._nearest(agent, query)
-        return await self._ranked(agent, query, strategy)
+            return await self._nearest(agent, query, made)
+        return await self._ranked(agent, query, strategy, made)
 
-    async def _nearest(self, agent: str, query: RecallQuery) -> Recalled:
-        vector, (unflushed, waiting) = await asyncio.gather(
-            self._semantic.vector(query.query, query.vector), self._not_yet(agent)
-        )
+    async def _nearest(self, agent: str, query: RecallQuery, made: Made | None) -> Recalled:
+        vector, (unflushed, waiting) = await asyncio.gather(self._vector(query, SEMANTIC, made), self._not_yet(agent))
+        assert vector is not None
         hits: list[Hit] = []
         approximate = False
         if unflushed.erased is None:
@@ -125,13 +118,11 @@ class Recall:
         degraded = [UNFLUSHED] if unflushed.events is None else []
         if waiting.old:
             degraded.append(BACK_FILL)
-        not_yet = waiting.events + len(unflushed.events or [])
+        not_yet = waiting.count + len(unflushed.events or [])
         return Recalled(hits, approximate, degraded, not_yet)
 
-    async def _ranked(self, agent: str, query: RecallQuery, strategy: Strategy) -> Recalled:
-        (unflushed, waiting), vector = await asyncio.gather(
-            self._not_yet(agent), self._semantic.vector_for(strategy, query.query, query.vector)
-        )
+    async def _ranked(self, agent: str, query: RecallQuery, strategy: Strategy, made: Made | None) -> Recalled:
+        (unflushed, waiting), vector = await asyncio.gather(self._not_yet(agent), self._vector(query, strategy, made))
         distances = None if vector is None else await self._semantic.distances(agent, vector)
         degraded = [UNFLUSHED] if unflushed.events is None else []
         if strategy == HYBRID and vector is None and self._semantic.enabled:
@@ -142,8 +133,8 @@ class Recall:
         candidates, events = await self._look(agent, query, strategy, distances, pending, erased=erased)
         hits = [Hit(events[one.id], one.score, one.scores) for one in candidates if one.id in events]
         if query.diversity:
-            hits = _diverse(hits, query)
-        return Recalled(hits[: query.k], degraded=degraded, not_yet_searchable=waiting.events + len(pending))
+            hits = diverse(hits, query, text_of_event)
+        return Recalled(hits[: query.k], degraded=degraded, not_yet_searchable=waiting.count + len(pending))
 
     async def _look(
         self,
@@ -186,7 +177,7 @@ class Recall:
             with_metadata = await self._with_metadata(agent, query.filter, pending)
             work = partial(
                 rank, index, query, strategy, distances, with_metadata=with_metadata,
-                now=query.now or datetime.now(UTC), count=query.k * (_POOL if query.diversity else 1),
+                now=query.now or datetime.now(UTC), count=query.k * (POOL if query.diversity else 1),
             )  # fmt: skip
             return await in_thread(work) if len(index) > _ALONE else work()
 
@@ -198,6 +189,11 @@ class Recall:
         only = Filter(metadata=wanted.metadata)
         return (rows[0]["ids"] or b"") + b"".join(event.id.bytes for event in pending if only.matches(event))
 
+    async def _vector(self, query: RecallQuery, strategy: Strategy, made: Made | None) -> Vector | None:
+        if made is not None:
+            return made.vector
+        return await self._semantic.vector_for(strategy, query.query, query.vector)
+
     async def _read(
         self, agent: str, candidates: Sequence[Candidate], pending: Iterable[StoredEvent]
     ) -> dict[UUID, StoredEvent]:
@@ -208,7 +204,7 @@ class Recall:
         rows = await self._postgres.fetch("events_by_id", agent, rest) if rest else []
         return found | {row["id"]: event_of_record(shard, row) for row in rows}
 
-    async def _not_yet(self, agent: str) -> tuple[Unflushed, _Waiting]:
+    async def _not_yet(self, agent: str) -> tuple[Unflushed, Waiting]:
         """What is in the journal, and how many events wait for a vector.
 
         Asked in the order in which events move, and before the search, so that one on its way is counted or found.
@@ -216,17 +212,23 @@ class Recall:
         unflushed = await read_unflushed(self._tail, self._postgres, agent)
         if unflushed.erased is not None:
             # What Postgres has of the agent is from before: it is not waited for any more.
-            return unflushed, _Waiting(0, 0)
+            return unflushed, Waiting(0, 0)
         waiting = await self._postgres.fetchrow("not_yet_embedded", agent, await self._semantic.model())
         assert waiting is not None
-        return unflushed, _Waiting(waiting["events"], waiting["old"])
+        return unflushed, Waiting(waiting["events"], waiting["old"])
 
 
-def _diverse(hits: Sequence[Hit], query: RecallQuery) -> list[Hit]:
+def text_of_event(hit: Hit) -> str:
+    """What two events are held against each other by."""
+    return searchable_text(hit.event.content, hit.event.payload)
+
+
+def diverse(hits: Sequence[H], query: RecallQuery, text_of: Callable[[H], str]) -> list[H]:
+    """The best of these hits, with what repeats an earlier one put back."""
     from agentmemory_engine.ranking import diversify
 
     def terms(place: int) -> list[str]:
-        return terms_of(searchable_text(hits[place].event.content, hits[place].event.payload))
+        return terms_of(text_of(hits[place]))
 
     order = diversify(range(len(hits)), lambda place: hits[place].score, terms, share=query.diversity, count=query.k)
     return [hits[place] for place in order]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
 
 from agentmemory_engine.answers import Hit
 from agentmemory_engine.approximate import Approximate
@@ -20,6 +21,20 @@ SEMANTIC: Final = "semantic"
 KEYWORD: Final = "keyword"
 BACK_FILL: Final = "back_fill"
 """What an answer lacks while older events and facts have no vector of a new model yet."""
+
+
+class Made(NamedTuple):
+    """What became of a query: its vector, None where keywords have to do."""
+
+    vector: Vector | None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How much has no vector yet; what of it is `old` was there before the model."""
+
+    count: int
+    old: int
 
 
 class Semantic:

@@ -61,6 +61,15 @@ class EmbeddingSpec(_Part, frozen=True):
     """Given: a key is needed, and is in a mounted file."""
 
 
+class DistillationSpec(_Part, frozen=True):
+    """The server that facts are drawn by: any with the API of OpenAI's chat completions."""
+
+    endpoint: Annotated[str, Meta(min_length=1, max_length=2048)]
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    secret_ref: dict[str, str] | None = None
+    """Given: a key is needed, and is in a mounted file."""
+
+
 class IndexSpec(_Part, frozen=True):
     kind: Literal["Exact", "HNSW"] = "Exact"
     m: Annotated[int, Meta(ge=2, le=100)] = 16
@@ -125,6 +134,7 @@ class Spec(_Part, frozen=True):
     embedding: EmbeddingSpec = EmbeddingSpec()
     recall: RecallSpec = RecallSpec()
     retention: RetentionSpec = RetentionSpec()
+    distillation: DistillationSpec | None = None
     redis: RedisSpec = RedisSpec()
     postgres: PostgresSpec = PostgresSpec()
     sidecar: SidecarSpec = SidecarSpec()
@@ -193,6 +203,8 @@ def _check(resource: AgentMemory) -> None:
         raise ValueError("spec.recall.index.kind: mode Redis recalls by an exact scan; set it to Exact")
     if spec.recall.index.ef_construction < 2 * spec.recall.index.m:
         raise ValueError("spec.recall.index.efConstruction: it is at least 2 x m; raise it or lower m")
+    if spec.mode == "Redis" and spec.distillation is not None:
+        raise ValueError("spec.distillation: mode Redis keeps no facts; remove it, or choose mode Hybrid")
 
 
 def _check_unused(spec: Spec) -> None:

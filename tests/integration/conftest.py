@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from agentmemory.local.stores import LocalStores
+from agentmemory_engine.distillation import Bounds, Setup
 from agentmemory_engine.embedding.none import NullEmbedder
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.postgres import Postgres
@@ -97,13 +98,18 @@ async def login(stores: LocalStores, settings: Settings, redis_place: RedisPlace
 def make_memory(stores: LocalStores, settings: Settings, login: Credentials, redis_place: RedisPlace) -> MakeMemory:
     """Makes a Memory that is not opened yet; keywords change its settings."""
 
-    def make(*, work: bool = True, embedder: Any = None, observer: Any = None, **changes: Any) -> Memory:
+    def make(
+        *, work: bool = True, embedder: Any = None, observer: Any = None, chat: Any = None, bounds: Any = None,
+        **changes: Any,
+    ) -> Memory:  # fmt: skip
         changed = replace(settings, **changes)
         store = None
         if changed.mode != "Postgres":
             store = Redis(RedisAddress(url=redis_place.url, credentials=lambda: login))
         postgres = Postgres(postgres_dsn(stores), lambda: login, schema=changed.keys.schema)
-        return Memory(changed, store, postgres, embedder or NullEmbedder(), observer, work=work)
+        given = embedder or NullEmbedder()
+        distil = None if chat is None else Setup(chat, bounds or Bounds())
+        return Memory(changed, store, postgres, given, observer, work=work, distil=distil)
 
     return make
 
