@@ -14,7 +14,7 @@ from agentmemory_engine.channels import BEGINNING, Channels, Group, MessagePage,
 from agentmemory_engine.channels import Message as StoredMessage
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.turns import decode
-from agentmemory_sidecar.models import Deleted, PositionText
+from agentmemory_sidecar.models import AgentId, Deleted, PositionText
 from agentmemory_sidecar.operations import EVENT_STREAM, JSON, Operation
 from agentmemory_sidecar.requests import (
     AGENTS,
@@ -31,7 +31,7 @@ from agentmemory_sidecar.streams import Missed, follow, format_event
 
 PATH = "/v1/channels/{channel}/messages"
 GROUP = "/v1/channels/{channel}/groups/{group}"
-Name = Annotated[str, Meta(description="1 to 128 of A-Z a-z 0-9 . _ : @ + ~ = -, a letter or digit first")]
+Name = AgentId
 
 
 class Published(Struct, kw_only=True):

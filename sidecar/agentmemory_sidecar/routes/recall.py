@@ -118,6 +118,7 @@ OPERATIONS = (
         summary="The context to wake up with: working memory, recent and recalled events, in a budget",
         tag="Recall",
         body={JSON: HydrateRequest},
+        bodiless=True,
         answers={200: (HydrateAnswer,)},
         problems=(413, 422, 503),
     ),
