@@ -10,8 +10,10 @@ import json
 import os
 import sys
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +25,8 @@ SEED = os.environ.get("AGENTMEMORY_SEED", "1")
 EXAMPLES = os.environ.get("AGENTMEMORY_EXAMPLES", "15")
 SUPPORT = Path(__file__).parents[1]
 CHECKS = (
-    "status_code_conformance", "content_type_conformance", "response_headers_conformance", "response_schema_conformance",
-    "negative_data_rejection", "unsupported_method", "refusals_are_problems", "lines_conform", "EveryOperationSucceeds",
+    "status_code_conformance", "content_type_conformance", "response_headers_conformance",
+    "response_schema_conformance", "negative_data_rejection", "unsupported_method", "refusals_are_problems", "lines_conform", "EveryOperationSucceeds",
 )  # fmt: skip
 
 
@@ -106,7 +108,8 @@ async def assert_kept(sidecar: Running, agent: str, kept: Kept) -> None:
     assert document.headers.get("ETag") == (None if kept.version is None else f'"{kept.version}"'), agent
 
 
-async def pages(sidecar: Running, path: str, name: str):  # type: ignore[no-untyped-def]
+async def pages(sidecar: Running, path: str, name: str) -> AsyncIterator[dict[str, Any]]:
+    """What stands on all pages of a list."""
     cursor = ""
     while True:
         page = (await sidecar.send("GET", path + cursor)).json()

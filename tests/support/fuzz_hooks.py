@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from zlib import crc32
 
 import schemathesis
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 from schemathesis import Case, CheckContext, HookContext, Response, SerializationContext
 
 NDJSON = "application/x-ndjson"
@@ -42,7 +42,7 @@ def write_lines(_: SerializationContext, value: Any) -> bytes:
 
 
 @schemathesis.hook
-def before_call(_: HookContext, case: Case, __: dict[str, Any]) -> None:
+def before_call(_: HookContext, case: Case[Any], __: dict[str, Any]) -> None:
     """Nobody waits for long; and half of what the schema allows keeps to the rules as well that no schema says."""
     for part in ("query", "body"):
         if isinstance(values := getattr(case, part), dict) and (hurried := _hurried(values)) != values:
@@ -100,7 +100,7 @@ def _with_positions(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @schemathesis.check
-def refusals_are_problems(_: CheckContext, response: Response, case: Case) -> None:
+def refusals_are_problems(_: CheckContext, response: Response, case: Case[Any]) -> None:
     """Whatever is refused is explained, and no server error is unexplained."""
     if response.status_code < 400:
         return
@@ -114,7 +114,7 @@ def refusals_are_problems(_: CheckContext, response: Response, case: Case) -> No
 
 
 @schemathesis.check
-def lines_conform(_: CheckContext, response: Response, case: Case) -> None:
+def lines_conform(_: CheckContext, response: Response, case: Case[Any]) -> None:
     """Each line of an export is one of those that are described, and the last says that it is whole."""
     if response.headers.get("content-type") != [NDJSON]:
         return
@@ -135,7 +135,7 @@ class EveryOperationSucceeds:
         self.asked: set[str] = set()
         self.answered: set[str] = set()
 
-    def after_response(self, _: CheckContext, response: Response, case: Case) -> None:
+    def after_response(self, _: CheckContext, response: Response, case: Case[Any]) -> None:
         self.asked.add(case.operation.label)
         if 200 <= response.status_code < 300:
             self.answered.add(case.operation.label)
@@ -146,14 +146,14 @@ class EveryOperationSucceeds:
 
 
 @schemathesis.hook
-def after_call(_: HookContext, case: Case, response: Response) -> None:
+def after_call(_: HookContext, case: Case[Any], response: Response) -> None:
     """Write down what was acknowledged, in the order in which it was."""
     if 200 <= response.status_code < 300 and (path := os.environ.get("AGENTMEMORY_LEDGER")):
         with open(path, "a", encoding="utf-8") as ledger:
             ledger.writelines(json.dumps(entry) + "\n" for entry in _acknowledged(case, response))
 
 
-def _acknowledged(case: Case, response: Response) -> Iterator[dict[str, Any]]:
+def _acknowledged(case: Case[Any], response: Response) -> Iterator[dict[str, Any]]:
     place = case.operation.path
     agent = unquote(urlsplit(response.request.url or "").path).split("/")[3:4]
     if (case.method, place) == ("DELETE", "/v1/agents/{agent}"):
@@ -169,9 +169,11 @@ def _acknowledged(case: Case, response: Response) -> Iterator[dict[str, Any]]:
         yield {"agent": agent[0], "events": [event["id"] for event in receipt.get("events", [])], **written}
 
 
-def _written(case: Case, response: Response, version: str) -> dict[str, Any]:
+def _written(case: Case[Any], response: Response, version: str) -> dict[str, Any]:
     """The version of the document that there is now, None after a deletion; nothing where it was not changed."""
     if case.method != "POST":
         return {"version": None if case.method == "DELETE" else version}
-    change = json.loads(response.request.body or b"{}").get("working_memory")
+    change = json.loads(str(response.request.body, "utf-8") if isinstance(response.request.body, bytes) else "{}").get(
+        "working_memory"
+    )
     return {} if change is None else {"version": None if change.get("delete") else version}
