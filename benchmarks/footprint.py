@@ -1,4 +1,4 @@
-"""What memory holds costs in bytes: `python -m benchmarks.footprint`. The constants of `agentmemory advise` come from it.
+"""What memory holds costs in bytes: `python -m benchmarks.footprint`. `agentmemory advise` has its constants from it.
 
 Everything is written in two sizes, so that what a thing costs falls into a fixed part and a part of its own size.
 """
