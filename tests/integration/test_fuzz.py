@@ -26,7 +26,8 @@ EXAMPLES = os.environ.get("AGENTMEMORY_EXAMPLES", "15")
 SUPPORT = Path(__file__).parents[1]
 CHECKS = (
     "status_code_conformance", "content_type_conformance", "response_headers_conformance",
-    "response_schema_conformance", "negative_data_rejection", "unsupported_method", "refusals_are_problems", "lines_conform", "EveryOperationSucceeds",
+    "response_schema_conformance", "negative_data_rejection", "unsupported_method", "refusals_are_problems",
+    "lines_conform", "EveryOperationSucceeds",
 )  # fmt: skip
 
 

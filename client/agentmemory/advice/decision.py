@@ -57,7 +57,8 @@ def _judge(workload: Workload, mode: Mode) -> Verdict:
         against = _against_redis(workload, costs)
     elif mode == "Postgres":
         against = _against_postgres(workload)
-    return Verdict(mode=mode, fits=not against, against=against, reasons=_reasons(workload, mode), costs=costs)
+    reasons = _reasons(workload, mode) + _standing(workload, mode)
+    return Verdict(mode=mode, fits=not against, against=against, reasons=reasons, costs=costs)
 
 
 def _rank(workload: Workload, verdict: Verdict) -> tuple[bool, int, int, int]:
@@ -93,41 +94,44 @@ def _against_postgres(workload: Workload) -> list[str]:
         found.append("Agents are to go on while Postgres is down, and each turn would wait for it.")
     if workload.polls_a_second > figures.POSTGRES_READS:
         found.append(
-            f"{workload.polls_a_second:,.0f} reads of documents a second are more than the {figures.POSTGRES_READS:,} up to "
-            "which it is advised."
+            f"{workload.polls_a_second:,.0f} reads of documents a second are more than the {figures.POSTGRES_READS:,} "
+            "up to which it is advised."
         )
     if workload.turns_a_second > figures.POSTGRES_TURNS:
         found.append(
-            f"{workload.turns_a_second:,.0f} turns a second at the peak, each a transaction that waits for its commit, are "
-            f"more than the {figures.POSTGRES_TURNS} up to which it is advised."
+            f"{workload.turns_a_second:,.0f} turns a second at the peak, each a transaction that waits for its commit, "
+            f"are more than the {figures.POSTGRES_TURNS} up to which it is advised."
         )
     if workload.channels:
         found.append("Agents send each other messages, and channels are kept in Redis.")
     return found
 
 
+def _standing(workload: Workload, mode: Mode) -> list[str]:
+    has = {"Redis": workload.has_redis, "Postgres": workload.has_postgres}
+    there = [store for store, is_there in has.items() if is_there and mode in ("Hybrid", store)]
+    return [f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} there already."] if there else []
+
+
 def _reasons(workload: Workload, mode: Mode) -> list[str]:
-    there = [name for name, has in (("Redis", workload.has_redis), ("Postgres", workload.has_postgres)) if has]
-    standing = [f"{' and '.join(there)} is there already." if len(there) == 1 else "Both stores are there already."]
     match mode:
         case "Hybrid":
-            reasons = [
-                "Turns are acknowledged by Redis in well under a millisecond, and are in Postgres seconds later, for good.",
-                f"Agents go on while Postgres is down, for {write_seconds(workload.outage or figures.PLANNED_OUTAGE)} with the "
-                "memory given here.",
+            outage = write_seconds(workload.outage or figures.PLANNED_OUTAGE)
+            return [
+                "Redis acknowledges turns in well under a millisecond, and seconds later they are in Postgres, for good.",
+                f"Agents go on while Postgres is down, for {outage} with the memory given here.",
             ]
         case "Redis":
-            reasons = [
+            return [
                 "One store in memory: the fastest, and nothing else to run.",
                 f"A history of {write_seconds(workload.kept_days * DAY)} fits into its memory.",
             ]
         case "Postgres":
-            reasons = [
+            return [
                 "One store: a turn is in Postgres, and durable, when it is acknowledged.",
-                f"{workload.polls_a_second:,.1f} reads and {workload.turns_a_second:,.1f} turns a second are well within what "
-                "it serves without a cache.",
+                f"{workload.polls_a_second:,.1f} reads and {workload.turns_a_second:,.1f} turns a second are well within "
+                "what it serves without a cache.",
             ]
-    return reasons + (standing if there and (mode == "Hybrid" or mode in there) else [])
 
 
 def _mind(workload: Workload, chosen: Verdict) -> list[str]:
@@ -140,8 +144,9 @@ def _mind(workload: Workload, chosen: Verdict) -> list[str]:
         )
     if chosen.mode == "Hybrid" and chosen.costs.redis_memory > workload.redis_memory:
         found.append(
-            f"Redis needs {write_bytes(chosen.costs.redis_memory)}, more than the {write_bytes(workload.redis_memory)} that "
-            "are allowed for it: plan for a shorter outage, smaller documents, or Redis Cluster."
+            f"Redis needs {write_bytes(chosen.costs.redis_memory)}, more than the "
+            f"{write_bytes(workload.redis_memory)} that are allowed for it: plan for a shorter outage, smaller documents, "
+            "or Redis Cluster."
         )
     if (
         chosen.mode != "Redis"
@@ -154,8 +159,8 @@ def _mind(workload: Workload, chosen: Verdict) -> list[str]:
         )
     if (cores := embedding_cores(workload)) > 0.5:
         found.append(
-            f"At the peak the local model keeps {cores:,.1f} cores busy, over all sidecars together; while it lags, events "
-            "are found by their words. A provider with a server of its own takes that load."
+            f"At the peak the local model keeps {cores:,.1f} cores busy, over all sidecars together; while it lags, "
+            "events are found by their words. A provider with a server of its own takes that load."
         )
     if workload.retention is None:
         found.append("Events are kept for good: sizes here are those after a year.")

@@ -65,8 +65,8 @@ RECALL_SECONDS_AN_EVENT: Final = 0.00000065
 """From 1.14 ms at 500 events and 8.13 ms at 11,304 vectors: docs/benchmarks.md."""
 SLOW_RECALL: Final = 0.015
 POSTGRES_READS: Final = 200
-"""Reads of documents a second up to which Postgres alone is advised: a twentieth of the 4,300 by primary key that one core
-served through an HTTP API, so that they leave Postgres to everything else."""
+"""Reads of documents a second up to which Postgres alone is advised: a twentieth of the 4,300 by primary key that one
+core served through an HTTP API, so that they leave Postgres to everything else."""
 POSTGRES_TURNS: Final = 40
 """Turns a second up to which Postgres alone is advised: a tenth of the 387 transactions a second that one connection
 brought to an end, waiting for each commit."""

@@ -84,6 +84,16 @@ class Workload(Struct, kw_only=True, frozen=True, rename="camel", forbid_unknown
         return self.turns_a_day * self.events_per_turn * self.kept_days
 
 
+def describe(workload: Workload) -> dict[str, Any]:
+    """As a file has it, with all its members; durations are in seconds, sizes in bytes."""
+    described: dict[str, Any] = msgspec.to_builtins(workload, enc_hook=_plain)
+    return described
+
+
+def _plain(value: Any) -> int | float:
+    return int(value) if isinstance(value, int) else float(value)
+
+
 def make_workload(described: dict[str, Any], origin: str) -> Workload:
     """From what a file or options say. Raises InvalidWorkload, which names `origin` and the field."""
     try:

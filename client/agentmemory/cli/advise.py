@@ -15,7 +15,7 @@ from agentmemory.advice import advise as decide
 from agentmemory.advice import manifest as manifest_of
 from agentmemory.advice.live import Observation, observe
 from agentmemory.advice.quantities import write_bytes
-from agentmemory.advice.workload import Workload, make_workload, read_described
+from agentmemory.advice.workload import Workload, describe, make_workload, read_described
 from agentmemory.cli import show
 from agentmemory.cli.faults import CommandFailed, run
 from agentmemory.cli.options import AsJson, Url, agent_name, connect
@@ -129,7 +129,7 @@ def _machine(advice: Advice, seen: Observation | None) -> dict[str, Any]:
         "reasons": advice.reasons,
         "mind": advice.mind,
         "verdicts": advice.verdicts,
-        "workload": advice.workload,
+        "workload": describe(advice.workload),
         "findings": seen.findings if seen else [],
         "manifest": manifest_of(advice),
     }
@@ -145,8 +145,8 @@ def _show(console: Console, advice: Advice, seen: Observation | None) -> None:
         say(f"Counted from {seen.events:,} events.")
         _list(console, seen.findings)
     say(
-        f"{workload.agents:,} agents, {workload.turns_a_day:,.0f} turns a day, {workload.turns_a_second:,.1f} a second at "
-        f"the peak, {workload.polls_a_second:,.1f} reads a second."
+        f"{workload.agents:,} agents, {workload.turns_a_day:,.0f} turns a day, {workload.turns_a_second:,.1f} a second "
+        f"at the peak, {workload.polls_a_second:,.1f} reads a second."
     )
     console.print(f"\nMode: {advice.mode}", style="bold", highlight=False)
     _list(console, advice.reasons)
