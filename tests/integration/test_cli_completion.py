@@ -14,16 +14,17 @@ from pathlib import Path
 import pytest
 
 TOOLS = Path(sys.executable).parent
-PREPARED = "source <(agentmemory completion {shell}); echo rea''dy\r"
+# A function takes the place of the program only where the line itself runs it, and shows its arguments.
+PREPARED = "source <(agentmemory completion {shell}); agentmemory() {{ printf '[%s]' \"$@\"; }}; echo rea''dy\r"
 SHELLS = {
     "bash": (["--norc", "--noprofile", "-i"], PREPARED),
     "zsh": (["-f", "-i"], "autoload -Uz compinit && compinit -u; " + PREPARED),
 }
 TYPED = {
-    "agentmemory dead-l": "agentmemory dead-letters ",
-    "agentmemory sessions sta": "agentmemory sessions start ",
-    "agentmemory turn --agent a --wait sear": "agentmemory turn --agent a --wait searchable ",
-    "agentmemory recall --strate": "agentmemory recall --strategy ",
+    "agentmemory dead-l": "[dead-letters]",
+    "agentmemory sessions sta": "[sessions][start]",
+    "agentmemory turn --agent a --wait sear": "[turn][--agent][a][--wait][searchable]",
+    "agentmemory recall --strate": "[recall][--strategy]",
 }
 
 
@@ -74,9 +75,8 @@ def test_the_tab_key_completes(shell: str, tmp_path: Path) -> None:
         pytest.skip(f"there is no {shell} here")
     with opened(shell, tmp_path) as terminal:
         for typed, completed in TYPED.items():
-            terminal.type(typed + "\t#")
-            terminal.see(f"{completed}#")
-            terminal.type("\x15")  # the line goes, and the next one begins
+            terminal.type(typed + "\t\r")
+            terminal.see(completed)
 
 
 def test_fish_completes(tmp_path: Path) -> None:
@@ -93,4 +93,6 @@ def test_fish_completes(tmp_path: Path) -> None:
             ["fish", "--command", 'complete --do-complete "$argv"', typed], env=environment(tmp_path), check=True,
             capture_output=True, text=True,
         )  # fmt: skip
-        assert completed.split()[-1] in [line.partition("\t")[0] for line in done.stdout.splitlines()], typed
+        assert completed.rpartition("[")[2].rstrip("]") in [
+            line.partition("\t")[0] for line in done.stdout.splitlines()
+        ], typed

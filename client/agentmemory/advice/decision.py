@@ -118,7 +118,7 @@ def _reasons(workload: Workload, mode: Mode) -> list[str]:
         case "Hybrid":
             outage = write_seconds(workload.outage or figures.PLANNED_OUTAGE)
             return [
-                "Redis acknowledges turns in well under a millisecond, and seconds later they are in Postgres, for good.",
+                "Redis acknowledges turns in well under a millisecond; seconds later they are in Postgres, for good.",
                 f"Agents go on while Postgres is down, for {outage} with the memory given here.",
             ]
         case "Redis":
@@ -129,8 +129,8 @@ def _reasons(workload: Workload, mode: Mode) -> list[str]:
         case "Postgres":
             return [
                 "One store: a turn is in Postgres, and durable, when it is acknowledged.",
-                f"{workload.polls_a_second:,.1f} reads and {workload.turns_a_second:,.1f} turns a second are well within "
-                "what it serves without a cache.",
+                f"{workload.polls_a_second:,.1f} reads and {workload.turns_a_second:,.1f} turns a second are well "
+                "within what it serves without a cache.",
             ]
 
 
@@ -145,8 +145,8 @@ def _mind(workload: Workload, chosen: Verdict) -> list[str]:
     if chosen.mode == "Hybrid" and chosen.costs.redis_memory > workload.redis_memory:
         found.append(
             f"Redis needs {write_bytes(chosen.costs.redis_memory)}, more than the "
-            f"{write_bytes(workload.redis_memory)} that are allowed for it: plan for a shorter outage, smaller documents, "
-            "or Redis Cluster."
+            f"{write_bytes(workload.redis_memory)} that are allowed for it: plan for a shorter outage, smaller "
+            "documents, or Redis Cluster."
         )
     if (
         chosen.mode != "Redis"
