@@ -85,6 +85,10 @@ images: ## Build both images: BUILD=, OPERATOR_IMAGE=, SIDECAR_IMAGE=, EMBEDDING
 IMAGE_ARGS = --build-arg VERSION=$(IMAGE_VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 IMAGE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
+.PHONY: secrets
+secrets: ## Make the passwords for compose.yaml, once
+	sh compose/secrets.sh
+
 .PHONY: load
 load: ## Put the images into the nodes of the test cluster: LOAD=
 	$(LOAD) $(OPERATOR_IMAGE)
