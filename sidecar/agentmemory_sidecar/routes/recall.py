@@ -11,7 +11,7 @@ from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.events import Filter
 from agentmemory_engine.hydrate import HydrateQuery
 from agentmemory_engine.recall import RecallQuery, Recency
-from agentmemory_engine.turns import decode
+from agentmemory_engine.turns import check_moment, decode
 from agentmemory_sidecar.models import (
     HydrateAnswer,
     HydrateRequest,
@@ -80,6 +80,9 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _filter(given: RecallFilter) -> Filter:
+    for moment in (given.since, given.until):
+        if moment is not None:
+            check_moment(moment)
     return Filter(
         types=given.types,
         session=given.session,
