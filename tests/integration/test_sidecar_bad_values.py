@@ -148,7 +148,7 @@ GROUPS: dict[str, list[Case]] = {
         get(f"{DOCUMENT}?path=$['%FF']"),
     ],
     "patches": [
-        *(patch(add(path)) for path in ("/none/x", "/tasks/9", "/tasks/-1", "/tasks/01", "tasks", 5, "/~2", "/count/0")),
+        *(patch(add(path)) for path in ("/none/x", "/tasks/9", "/tasks/-1", "/tasks/0x", 5, "/~2", "/count/0")),
         *(patch({"op": op, "path": "/none", "value": 1}) for op in ("replace", "remove", "test", "x", ["add"], None)),
         patch({"op": "remove", "path": "/tasks/-"}),
         patch({"op": "move", "from": "/tasks", "path": "/tasks/0"}),
