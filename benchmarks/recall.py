@@ -14,7 +14,6 @@ from agentmemory_engine.embedding import to_floats
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.recall import RecallQuery
-from agentmemory_engine.redis import Redis
 from benchmarks.exact import Exactness, exactness
 from benchmarks.figures import Section
 from benchmarks.latency import Spread, middle, spread_of
@@ -84,7 +83,7 @@ async def time_in_postgres(stage: Stage, queries: Sequence[Query]) -> Spread:
     postgres = stage.postgres(ExplainingPostgres)
     assert isinstance(postgres, ExplainingPostgres)
     embedder = ReadyVectors(lambda _: to_vector(queries[0].vector))
-    async with Memory(stage.settings, Redis(stage.config.redis), postgres, embedder, work=False) as memory:
+    async with Memory(stage.settings, stage.redis_store(), postgres, embedder, work=False) as memory:
         for query in [*queries[:_WARM_UP], *queries]:
             await memory.recall(query.agent, RecallQuery(vector=to_floats(to_vector(query.vector)), k=K))
     return spread_of(postgres.times[min(_WARM_UP, len(queries)) :])

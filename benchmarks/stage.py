@@ -17,6 +17,7 @@ from agentmemory.runner import LocalMemory
 from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.redis import Redis
 from agentmemory_engine.settings import Settings
 from agentmemory_sidecar.config import Config, load_config
 from agentmemory_sidecar.opening import make_memory
@@ -115,7 +116,14 @@ class Stage:
     def postgres(self, kind: type[Postgres] = Postgres) -> Postgres:
         """Postgres as the engine has it, with the sidecar's login, not opened yet."""
         config = self.config
+        assert config.postgres_dsn is not None
         return kind(config.postgres_dsn, config.credentials.login("postgres"), schema=config.settings.keys.schema)
+
+    def redis_store(self) -> Redis:
+        """Redis as the engine has it, with the sidecar's login."""
+        address = self.config.redis
+        assert address is not None
+        return Redis(address)
 
     async def vacuum(self) -> None:
         """What autovacuum does within minutes: without it, an index-only scan is none."""

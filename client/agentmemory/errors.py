@@ -21,6 +21,7 @@ AgentMemoryError
     ├── NoLongerBelieved      a fact that is history does not change
     ├── VersionConflict
     ├── TooLarge
+    ├── NotInThisMode
     ├── PositionLost
     ├── BarrierTimeout
     └── Unavailable           the same request can succeed later
@@ -217,6 +218,12 @@ class TooLarge(ProblemError):
     """A body, document or event is over its limit."""
 
     code = "too-large"
+
+
+class NotInThisMode(ProblemError):
+    """The mode of this memory does without the store that this needs: channels want Redis."""
+
+    code = "not-in-this-mode"
 
 
 class PositionLost(ProblemError):

@@ -239,6 +239,7 @@ class ShardStatus(Struct, kw_only=True):
 class Status(Struct, kw_only=True):
     """The whole memory. None means that it could not be found out; `degraded` says what did not answer."""
 
+    mode: str | None = None
     lag_seconds: float | None = None
     pending: int | None = None
     dead_letters: int | None = None

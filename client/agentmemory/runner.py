@@ -20,6 +20,7 @@ from agentmemory.local import LocalStoreError, LocalStores, PostgresSettings, Va
 from agentmemory.local.places import private_directory
 from agentmemory.local.postgres import SUPERUSER
 from agentmemory.local.server import Command, Server, read_tail, run_to_end
+from agentmemory.local.stores import STORES
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 7070
@@ -27,6 +28,8 @@ DEFAULT_OPS_PORT = 7071
 DEFAULT_CONFIG = Path(__file__).with_name("local_default.yaml")
 CREDENTIALS = "credentials"
 INSTANCE = "local-0"
+DEFAULT_MODE = "Hybrid"
+STORES_OF = {"Hybrid": STORES, "Redis": ("redis",), "Postgres": ("postgres",)}
 PROGRAM = "agentmemory_sidecar"
 BETWEEN_LOOKS = 0.05  # seconds
 READY_WITHIN = 120.0  # seconds
@@ -180,6 +183,7 @@ class LocalMemory:
             raise ConfigMissing(self._config)
         self.sidecar.check()
         await asyncio.to_thread(self.directory.mkdir, parents=True, exist_ok=True)
+        self.stores.only = STORES_OF.get(await asyncio.to_thread(mode_of, self._config), STORES)
         await self.stores.start()
         try:
             await asyncio.to_thread(self._provision)
@@ -250,11 +254,15 @@ class LocalMemory:
 
     def _environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AGENTMEMORY_", "PG"))}
+        addresses = {}
+        if "redis" in self.stores.only:
+            addresses["AGENTMEMORY_REDIS_URL"] = self.stores.redis_url
+        if "postgres" in self.stores.only:
+            addresses["AGENTMEMORY_POSTGRES_DSN"] = self.stores.postgres_dsn_admin
         return {
             **inherited,
+            **addresses,
             "AGENTMEMORY_CONFIG": str(self._config),
-            "AGENTMEMORY_REDIS_URL": self.stores.redis_url,
-            "AGENTMEMORY_POSTGRES_DSN": self.stores.postgres_dsn_admin,
             "AGENTMEMORY_CREDENTIALS_DIR": str(private_directory(self.directory / CREDENTIALS)),
             "AGENTMEMORY_PORT": str(self.sidecar.port),
             "AGENTMEMORY_OPS_PORT": str(self.sidecar.ops_port),
@@ -264,6 +272,19 @@ class LocalMemory:
             # All of it is the memory of who runs it.
             "AGENTMEMORY_ALLOW_EXPORT_AND_ERASURE": "true",
         }
+
+
+def mode_of(config: Path) -> str:
+    """The mode that an AgentMemory in YAML names; what is wrong with the file, the sidecar tells."""
+    import yaml
+
+    try:
+        document = yaml.safe_load(config.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return DEFAULT_MODE
+    spec = document.get("spec") if isinstance(document, dict) else None
+    mode = spec.get("mode") if isinstance(spec, dict) else None
+    return mode if isinstance(mode, str) else DEFAULT_MODE
 
 
 def check_port(port: int, option: str) -> None:

@@ -209,6 +209,7 @@ class ShardStatus:
 class Status:
     """The whole memory. None means that it could not be found out; `degraded` says which store did not answer."""
 
+    mode: str
     lag: float | None
     pending: int | None
     dead_letters: int | None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable, Container, Iterable
 
 from agentmemory_engine.answers import State
 from agentmemory_engine.consolidation import Consolidator
 from agentmemory_engine.errors import BarrierTimeout, PositionLost
 from agentmemory_engine.keys import digest_agent
-from agentmemory_engine.positions import Position
+from agentmemory_engine.positions import START, Entry, Position
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.progress import Progress
+from agentmemory_engine.settings import Settings
 
 _POLL = 0.1
 
@@ -18,10 +20,16 @@ _POLL = 0.1
 class Barrier:
     """Asks Postgres about positions, and hurries the consolidation of those that are waited for."""
 
-    def __init__(self, postgres: Postgres, consolidator: Consolidator, progress: Progress) -> None:
+    def __init__(self, postgres: Postgres, consolidator: Consolidator, progress: Progress, settings: Settings) -> None:
         self._postgres = postgres
+        self._settings = settings
         self._consolidator = consolidator
         self._progress = progress
+
+    async def durable(self, agent: str) -> Entry:
+        """Up to where the agent's shard is durable. Raises StoreUnavailable."""
+        row = await self._postgres.fetchrow("shard_durable", self._settings.shard_of(agent))
+        return START if row is None else Entry(row["durable_opening"], row["durable_sequence"])
 
     async def state(self, agent: str, position: Position) -> State:
         """Where a turn of this agent stands. Raises StoreUnavailable."""
@@ -42,24 +50,35 @@ class Barrier:
 
         Raises BarrierTimeout, PositionLost, StoreUnavailable.
         """
-        deadline = time.monotonic() + seconds
-        accepted = {"searchable"} if until == "searchable" else {"durable", "searchable"}
-        waiting = list(dict.fromkeys(positions))
-        while waiting:
-            for _, position in waiting:
-                self._consolidator.hurry(position.shard)
-            while waiting and await self._reached(*waiting[-1], accepted):
-                waiting.pop()
-            left = deadline - time.monotonic()
-            if waiting and left <= 0:
-                raise BarrierTimeout(f"{len(waiting)} positions were not {until} within {seconds:g} s; ask again.")
-            if waiting:
-                await self._progress.wait(min(_POLL, left))
+        await await_positions(
+            self.state, self._progress, positions, until, seconds, lambda one: self._consolidator.hurry(one.shard)
+        )
 
-    async def _reached(self, agent: str, position: Position, accepted: set[str]) -> bool:
-        state = await self.state(agent, position)
-        if state == "lost":
-            raise PositionLost(
-                f"{position} was lost by a store that went back in time; report the turn again if it is known."
-            )
-        return state in accepted
+
+async def await_positions(
+    state_of: Callable[[str, Position], Awaitable[State]], progress: Progress,
+    positions: Iterable[tuple[str, Position]], until: State, seconds: float,
+    hurry: Callable[[Position], None] = lambda _: None,
+) -> None:  # fmt: skip
+    """Return when all are `durable` (or `searchable`). Raises BarrierTimeout, PositionLost."""
+    deadline = time.monotonic() + seconds
+    accepted: set[State] = {"searchable"} if until == "searchable" else {"durable", "searchable"}
+    waiting = list(dict.fromkeys(positions))
+    while waiting:
+        for _, position in waiting:
+            hurry(position)
+        while waiting and _reached(waiting[-1][1], await state_of(*waiting[-1]), accepted):
+            waiting.pop()
+        left = deadline - time.monotonic()
+        if waiting and left <= 0:
+            raise BarrierTimeout(f"{len(waiting)} positions were not {until} within {seconds:g} s; ask again.")
+        if waiting:
+            await progress.wait(min(_POLL, left))
+
+
+def _reached(position: Position, state: State, accepted: Container[State]) -> bool:
+    if state == "lost":
+        raise PositionLost(
+            f"{position} was lost by a store that went back in time; report the turn again if it is known."
+        )
+    return state in accepted

@@ -19,6 +19,7 @@
     │   └── NoFact
     ├── VersionConflict
     ├── FactEnded             what is no longer believed does not change
+    ├── NotInThisMode         another mode of memory can
     ├── PositionLost
     ├── BarrierTimeout
     └── Unavailable           the same request can succeed later
@@ -176,6 +177,13 @@ class VersionConflict(MemoryFault):
     def __init__(self, message: str, *, current: str | None) -> None:
         super().__init__(message)
         self.current = current
+
+
+class NotInThisMode(MemoryFault):
+    """The mode of this memory does without the store that this needs."""
+
+    code = "not-in-this-mode"
+    title = "Not in this mode"
 
 
 class PositionLost(MemoryFault):

@@ -1,4 +1,4 @@
-"""Export: all that memory holds of one agent, in order, a part at a time. Import: what does not come in by turns."""
+"""Export: all that memory holds of one agent, in order, a part at a time. Import: what no turn brings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from uuid import UUID
 from agentmemory_engine.answers import Document, Page, StoredEvent
 from agentmemory_engine.declared import lock_declared
 from agentmemory_engine.errors import DocumentExpired, InvalidInput, NoDocument, StoreUnavailable
-from agentmemory_engine.events import Events, Tail, TimelineQuery, Unflushed, event_of_record
+from agentmemory_engine.events import Events, TimelineQuery
 from agentmemory_engine.keys import digest_agent
+from agentmemory_engine.parts import Waiting
 from agentmemory_engine.positions import Entry, Position
-from agentmemory_engine.postgres import POISON, Postgres
+from agentmemory_engine.postgres import POISON, Postgres, aware
 from agentmemory_engine.settings import Settings
+from agentmemory_engine.stored_events import event_of_record
+from agentmemory_engine.tail import Tails, Unflushed
 from agentmemory_engine.working import WorkingMemory
 
 _FETCHED = 50
@@ -62,6 +65,14 @@ class LetterLine:
     dead_at: datetime
 
 
+@dataclass(frozen=True)
+class Added:
+    """How many rows an import added or completed."""
+
+    sessions: int
+    knowledge: int
+
+
 Line = SessionLine | StoredEvent | Fact | LetterLine
 
 
@@ -83,13 +94,16 @@ class Exporter:
     """Reads everything of an agent, both tiers merged, without holding much of it at once."""
 
     def __init__(
-        self, postgres: Postgres, tail: Tail, events: Events, working: WorkingMemory, settings: Settings
-    ) -> None:
+        self, postgres: Postgres, tail: Tails, events: Events, working: WorkingMemory, barrier: Waiting,
+        settings: Settings, *, embed: bool,
+    ) -> None:  # fmt: skip
         self._postgres = postgres
         self._tail = tail
         self._events = events
         self._working = working
+        self._barrier = barrier
         self._settings = settings
+        self._embed = embed
 
     async def begin(self, agent: str) -> Export:
         """Fix where the export ends, with the document as it was there. Raises ShardClosed, StoreUnavailable."""
@@ -97,9 +111,7 @@ class Exporter:
         tries = _TRIES
         while True:
             unflushed = await self._tail.unflushed(agent)
-            row = await self._postgres.fetchrow("shard_durable", shard)
-            durable = Entry(row["durable_opening"], row["durable_sequence"]) if row else unflushed.read
-            position = Position(shard, max(unflushed.read, durable))
+            position = Position(shard, max(unflushed.read, await self._barrier.durable(agent)))
             document, expired = await self._document(agent)
             if document is None or document.version <= position:
                 return Export(agent, position, document, expired, unflushed)
@@ -181,6 +193,30 @@ class Exporter:
             async for row in session.cursor(self._postgres.query(name), *args, prefetch=_FETCHED):
                 yield row
 
+    async def take(self, agent: str, sessions: Sequence[SessionLine], facts: Sequence[Fact]) -> Added:
+        """Store sessions and knowledge of an export for an agent, all or nothing; what is there already stays as it is.
+
+        Raises InvalidInput for a row that Postgres refuses, StoreUnavailable.
+        """
+        query, shard = self._postgres.query, self._settings.shard_of(agent)
+        columns = [
+            [one.session for one in sessions], [one.started_at for one in sessions],
+            [one.last_event_at for one in sessions], [one.ended_at for one in sessions],
+            [None if one.metadata is None else one.metadata.decode() for one in sessions],
+        ]  # fmt: skip
+        rows = [fact.row.decode() for fact in facts]
+        try:
+            async with self._postgres.transaction() as session:
+                await lock_declared(session, self._postgres, agent)
+                await session.execute(query("drop_erased_sessions"), agent, digest_agent(agent))
+                added = await session.fetchval(query("import_sessions"), agent, *columns)
+                known = await session.fetchval(query("import_knowledge"), agent, rows, shard, self._embed)
+        except POISON as error:
+            raise InvalidInput(
+                f"Postgres refuses a line of the import, and nothing of it was stored: {error}."
+            ) from error
+        return Added(added, known)
+
 
 def _next_limit(limit: int, page: Page) -> int:
     """How many events to ask for next, so that a page is about as large as it may be."""
@@ -212,8 +248,8 @@ def _merged(line: SessionLine, other: SessionLine | None) -> SessionLine:
 def _session(row: Any) -> SessionLine:
     return SessionLine(
         session=row["session_id"],
-        started_at=row["started_at"],
-        last_event_at=row["last_event_at"],
+        started_at=aware(row["started_at"]),
+        last_event_at=row["last_event_at"] and aware(row["last_event_at"]),
         ended_at=row["ended_at"],
         metadata=None if row["metadata"] is None else row["metadata"].encode(),
     )
@@ -231,37 +267,3 @@ def _letter(row: Any) -> LetterLine:
         raw=row["raw"],
         dead_at=row["dead_at"],
     )
-
-
-@dataclass(frozen=True)
-class Added:
-    """How many rows an import added or completed."""
-
-    sessions: int
-    knowledge: int
-
-
-async def import_rows(
-    postgres: Postgres, shard: int, agent: str, sessions: Sequence[SessionLine], facts: Sequence[Fact], *, embed: bool
-) -> Added:
-    """Store sessions and knowledge of an export for an agent, all or nothing; what is there already stays as it is.
-
-    `embed`: the facts get vectors.
-
-    Raises InvalidInput for a row that Postgres refuses, StoreUnavailable.
-    """
-    columns = [
-        [one.session for one in sessions], [one.started_at for one in sessions],
-        [one.last_event_at for one in sessions], [one.ended_at for one in sessions],
-        [None if one.metadata is None else one.metadata.decode() for one in sessions],
-    ]  # fmt: skip
-    try:
-        async with postgres.transaction() as session:
-            await lock_declared(session, postgres, agent)
-            await session.execute(postgres.query("drop_erased_sessions"), agent, digest_agent(agent))
-            added = await session.fetchval(postgres.query("import_sessions"), agent, *columns)
-            rows = [fact.row.decode() for fact in facts]
-            known = await session.fetchval(postgres.query("import_knowledge"), agent, rows, shard, embed)
-    except POISON as error:
-        raise InvalidInput(f"Postgres refuses a line of the import, and nothing of it was stored: {error}.") from error
-    return Added(added, known)

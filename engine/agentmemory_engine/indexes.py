@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentmemory_engine.answers import StoredEvent
 from agentmemory_engine.embedding.text import searchable_text
-from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.postgres import Postgres, aware
 from agentmemory_engine.terms import terms_of
 from agentmemory_engine.threads import in_thread
 
@@ -166,4 +166,4 @@ def indexed_row(row: Any) -> Indexed:
 
     payload = None if row["payload"] is None else row["payload"].encode()
     terms = terms_of(searchable_text(row["content"], payload))
-    return Indexed(row["id"].bytes, row["at"].timestamp(), row["type"], row["role"], row["session_id"], terms)
+    return Indexed(row["id"].bytes, aware(row["at"]).timestamp(), row["type"], row["role"], row["session_id"], terms)

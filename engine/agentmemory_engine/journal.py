@@ -26,7 +26,7 @@ ERASED = "e"
 """The change of an entry that is an erasure."""
 NEVER = "0-0"
 """A version that no document has: for a turn whose key is known, so that nothing is written again."""
-_ERASURE = digest_key("an erasure")[:8]
+ERASURE = digest_key("an erasure")[:8]
 """The fingerprint of every erasure: its body is always the same."""
 _TAIL_ENTRIES = 500
 _BATCH_BYTES = 4 << 20
@@ -202,7 +202,7 @@ class Journal:
         assert info is not None
         check_policy(info)
         window = int(self._settings.idempotency_window * 1000)
-        args: list[bytes | str | int] = [info.run_id, agent, digest.hex(), _ERASURE.hex(), window]
+        args: list[bytes | str | int] = [info.run_id, agent, digest.hex(), ERASURE.hex(), window]
         keys = self._turn_keys(shard, agent, digest)
         reply = await self._redis.run_on(connection, load_script("erase"), keys, args)
         return self._receipt(agent, shard, digest, reply, count=0)
@@ -237,15 +237,9 @@ class Journal:
                     "Redis has restarted or lost data, and the shard is being opened for its new run; try again."
                 )
             case b"reused":
-                raise KeyReused("This Idempotency-Key was used for another body; use a new key for a new turn.")
+                raise key_reused()
             case b"stale":
-                current = reply[1].decode()
-                version = str(Position(shard, Entry.parse(current))) if current else None
-                raise VersionConflict(
-                    f"The document is at version {version}; read it again and repeat the change on it."
-                    if version else "There is no document now; leave the version out to write a new one.",
-                    current=version,
-                )  # fmt: skip
+                raise version_conflict(shard, Entry.parse(reply[1]) if reply[1] else None)
         return Receipt(
             position=Position(shard, Entry.parse(reply[1])),
             version=Position(shard, Entry.parse(reply[2])) if reply[2] else None,
@@ -276,7 +270,19 @@ class Journal:
             run_id=run_id_of(connection),
         )
 
-    async def read_key(self, shard: int, command: str, *args: str | int) -> Any:
+    async def document(self, agent: str) -> bytes | None:
+        """As Intake has it."""
+        shard = self._settings.shard_of(agent)
+        value: bytes | None = await patiently(lambda: self._read_key(shard, "GET", self._keys.document(shard, agent)))
+        return value
+
+    async def window(self, agent: str, limit: int) -> list[bytes]:
+        """As Intake has it."""
+        shard = self._settings.shard_of(agent)
+        found: list[bytes] = await self._read_key(shard, "LRANGE", self._keys.window(shard, agent), -limit, -1)
+        return found
+
+    async def _read_key(self, shard: int, command: str, *args: str | int) -> Any:
         """A plain read of one key, where the shard is open in this run. Raises ShardClosed, StoreUnavailable.
 
         What was open stays open while the run lasts, so that it is not asked each time; but for a FLUSHALL, after which
@@ -363,3 +369,18 @@ def run_id_of(connection: Connection) -> bytes:
     """The run of Redis that this connection was made to."""
     assert connection.info is not None
     return connection.info.run_id
+
+
+def key_reused() -> KeyReused:
+    """What is said about a key that comes with another body."""
+    return KeyReused("This Idempotency-Key was used for another body; use a new key for a new turn.")
+
+
+def version_conflict(shard: int, current: Entry | None) -> VersionConflict:
+    """What is said when the document has another version than was expected."""
+    if current is None:
+        return VersionConflict("There is no document now; leave the version out to write a new one.", current=None)
+    version = str(Position(shard, current))
+    return VersionConflict(
+        f"The document is at version {version}; read it again and repeat the change on it.", current=version
+    )

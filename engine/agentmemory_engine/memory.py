@@ -24,49 +24,38 @@ from agentmemory_engine.answers import (
     State,
     Status,
 )
-from agentmemory_engine.barrier import Barrier
 from agentmemory_engine.batches import raw_or_none
 from agentmemory_engine.channels import Channels
 from agentmemory_engine.consolidation import Consolidator
-from agentmemory_engine.dead_letters import DeadLetters
 from agentmemory_engine.embedding import Embedder
-from agentmemory_engine.erasure import Erasing
 from agentmemory_engine.errors import (
     DocumentExpired,
     InvalidInput,
     NoDocument,
     NoSnapshot,
+    NotInThisMode,
     StoreUnavailable,
     Unavailable,
     VersionConflict,
 )
-from agentmemory_engine.events import Events, Tail, TimelineQuery, read_unflushed
-from agentmemory_engine.export import Added, Exporter, Fact, SessionLine, import_rows
-from agentmemory_engine.fact_search import FactQuery, FactSearch
+from agentmemory_engine.events import TimelineQuery
+from agentmemory_engine.export import Added, Fact, SessionLine
+from agentmemory_engine.fact_search import FactQuery
 from agentmemory_engine.hydrate import HydrateQuery, assemble
-from agentmemory_engine.identity import Identity
-from agentmemory_engine.indexes import Indexes
-from agentmemory_engine.journal import ABSENT, ANY, Journal, Submission
+from agentmemory_engine.journal import ABSENT, ANY, Submission
 from agentmemory_engine.keys import check_agent
-from agentmemory_engine.knowledge import Knowledge
+from agentmemory_engine.modes import compose
 from agentmemory_engine.observer import Observer, Silent
+from agentmemory_engine.parts import DeadLetters, Exporting, Knowledge, Sessions
 from agentmemory_engine.positions import Position
 from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.progress import Progress
-from agentmemory_engine.recall import Recall, RecallQuery
+from agentmemory_engine.recall import RecallQuery
 from agentmemory_engine.redis import Redis
-from agentmemory_engine.retention import Retention
 from agentmemory_engine.selection import Match, Selector
-from agentmemory_engine.semantic import Semantic
-from agentmemory_engine.sessions import Sessions
 from agentmemory_engine.settings import Settings
-from agentmemory_engine.shards import Opener, Ownership
-from agentmemory_engine.status import Reporter, reason_of
-from agentmemory_engine.timelines import MergedPage, Timelines
+from agentmemory_engine.status import reason_of
+from agentmemory_engine.timelines import MergedPage
 from agentmemory_engine.turns import DocumentChange, Turn, check_turn, encode_events, fingerprint
-from agentmemory_engine.vectors import Vectors
-from agentmemory_engine.working import WorkingMemory
-from agentmemory_engine.writer import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -81,53 +70,64 @@ class Memory:
     """
 
     def __init__(
-        self, settings: Settings, redis: Redis, postgres: Postgres, embedder: Embedder,
+        self, settings: Settings, redis: Redis | None, postgres: Postgres | None, embedder: Embedder,
         observer: Observer | None = None, *, work: bool = True,
     ) -> None:  # fmt: skip
-        observer = observer or Silent()
-        progress = Progress()
+        """A store that the mode does not use is None, and any other is given."""
         self.settings = settings
-        self._redis = redis
-        self._postgres = postgres
+        self.parts = compose(settings, redis, postgres, embedder, observer or Silent())
         self._embedder = embedder
         self._work = work
-        self._journal = Journal(redis, settings)
-        self._working = WorkingMemory(postgres, self._journal, settings)
-        self._tail = Tail(self._journal, settings)
-        self._events = Events(postgres, self._journal, self._tail, settings)
-        self._timelines = Timelines(postgres, self._events, settings)
-        self._vectors = Vectors(postgres, embedder, settings, observer, progress)
         self._selector = Selector()
-        semantic = Semantic(postgres, embedder, self._vectors, settings)
-        self._recall = Recall(postgres, semantic, Indexes(postgres), self._tail, settings)
-        self.sessions = Sessions(postgres, self._tail)
-        search = FactSearch(postgres, semantic, self._vectors)
-        self.knowledge = Knowledge(postgres, search, settings, progress, embed=embedder.enabled)
-        opener = Opener(redis, postgres, self._journal, settings)
-        writer = Writer(postgres, settings, embed=embedder.enabled)
-        self.consolidator = Consolidator(
-            self._journal, opener, Ownership(postgres, settings), writer, settings, observer, progress
-        )
-        self._identity = Identity(redis, postgres, settings)
-        self._barrier = Barrier(postgres, self.consolidator, progress)
-        self._reporter = Reporter(redis, postgres, self._journal, settings)
-        self.exporter = Exporter(postgres, self._tail, self._events, self._working, settings)
-        self._erasing = Erasing(postgres, self._journal, self._barrier, settings)
-        self.retention = Retention(postgres, settings, lambda: self.consolidator.owned, observer)
-        self.channels = Channels(redis, settings)
-        self.dead_letters = DeadLetters(postgres, embed=embedder.enabled)
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def sessions(self) -> Sessions:
+        return self.parts.sessions
+
+    @property
+    def knowledge(self) -> Knowledge:
+        return self.parts.knowledge
+
+    @property
+    def exporter(self) -> Exporting:
+        return self.parts.exporter
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        return self.parts.dead_letters
+
+    @property
+    def channels(self) -> Channels:
+        """Raises NotInThisMode where there are none."""
+        if self.parts.channels is None:
+            raise NotInThisMode("Channels need Redis, which mode Postgres does without; use mode Hybrid or Redis.")
+        return self.parts.channels
+
+    @property
+    def consolidator(self) -> Consolidator:
+        """Raises NotInThisMode where nothing is consolidated."""
+        if self.parts.consolidator is None:
+            raise NotInThisMode("Nothing is consolidated: only mode Hybrid has a journal.")
+        return self.parts.consolidator
+
     async def __aenter__(self) -> Self:
-        await self._postgres.open()
+        for store in self.parts.stores.values():
+            await store.open()
         if self._work:
-            self._tasks.append(asyncio.create_task(self.consolidator.run(), name="consolidation"))
-            if self.settings.retention is not None:
-                self._tasks.append(asyncio.create_task(self.retention.run(), name="retention"))
-            if self._embedder.enabled:
-                await self._embedder.start()
-                self._tasks.append(asyncio.create_task(self._vectors.run(), name="embedding"))
+            await self._start_work()
         return self
+
+    async def _start_work(self) -> None:
+        workers = dict(self.parts.workers)
+        if self.parts.consolidator is not None:
+            workers["consolidation"] = self.parts.consolidator
+        if self.parts.retention is not None:
+            workers["retention"] = self.parts.retention
+        if self._embedder.enabled:
+            await self._embedder.start()
+            workers["embedding"] = self.parts.vectors
+        self._tasks += [asyncio.create_task(worker.run(), name=name) for name, worker in workers.items()]
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
@@ -142,8 +142,8 @@ class Memory:
         await asyncio.wait({closing}, timeout=within)
         if not closing.done():
             logger.warning("closing before the flush is done; the journal keeps what is pending")
-            self._redis.drop()
-            self._postgres.drop()
+            for store in self.parts.stores.values():
+                store.drop()
         await closing
 
     async def _close(self) -> None:
@@ -152,19 +152,21 @@ class Memory:
         try:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._work:
-                await self.consolidator.stop()
+                if self.parts.consolidator is not None:
+                    await self.parts.consolidator.stop()
                 await self._release_claims()
         finally:
             self._selector.close()
-            await self.channels.close()
+            if self.parts.channels is not None:
+                await self.parts.channels.close()
             await self._embedder.close()
-            await self._redis.close()
-            await self._postgres.close()
+            for store in self.parts.stores.values():
+                await store.close()
 
     async def _release_claims(self) -> None:
         if self._embedder.enabled:
             with contextlib.suppress(Unavailable):
-                await self._vectors.release()
+                await self.parts.vectors.release()
 
     def ended_workers(self) -> list[str]:
         """The workers that have ended, by name: none does while the memory is open, unless something is very wrong."""
@@ -175,12 +177,13 @@ class Memory:
 
         Answers, by store, why one goes on with the login of before; empty when none does.
         """
-        reasons = await asyncio.gather(reason_of(self._redis.renew()), reason_of(self._postgres.renew()))
-        return {store: reason for store, reason in zip(("redis", "postgres"), reasons, strict=True) if reason}
+        stores = self.parts.stores
+        reasons = await asyncio.gather(*(reason_of(store.renew()) for store in stores.values()))
+        return {store: reason for store, reason in zip(stores, reasons, strict=True) if reason}
 
     async def identity(self) -> str:
         """The id in the identity record; the first call checks the schema. Raises SchemaMismatch, ForeignStore."""
-        return await self._identity.read()
+        return await self.parts.identity.read()
 
     async def record(self, agent: str, turn: Turn, *, key: str | None = None, if_match: str | None = None) -> Receipt:
         """Acknowledge a turn: it is in the journal, and its change of the document is made, or neither.
@@ -198,24 +201,24 @@ class Memory:
         attempts = _MERGE_ATTEMPTS if expected == ANY and _depends_on_document(turn.working_memory) else 1
         while True:
             attempts -= 1
-            change = await self._working.prepare(agent, turn.working_memory, expected, key=key, fingerprint=body)
+            change = await self.parts.working.prepare(agent, turn.working_memory, expected, key=key, fingerprint=body)
             submission = Submission(agent, key, body, turn.session, events, len(turn.events), window, change)
             try:
-                return await self._journal.append(submission)
+                return await self.parts.intake.append(submission)
             except VersionConflict:
                 if not attempts:
                     raise
 
     async def read_document(self, agent: str) -> Document:
         """The current document. Raises NoDocument, DocumentExpired, ShardClosed."""
-        return await self._working.read(check_agent(agent))
+        return await self.parts.working.read(check_agent(agent))
 
     async def read_snapshot(self, agent: str, version: Position) -> Document:
         """A kept snapshot of the document. Raises NoSnapshot."""
-        unflushed = await read_unflushed(self._tail, self._postgres, check_agent(agent))
+        unflushed = await self.parts.events.unflushed(check_agent(agent))
         if unflushed.hides(version.entry):
             raise NoSnapshot("The snapshot of this version is erased.")
-        return await self._working.snapshot(agent, version)
+        return await self.parts.working.snapshot(agent, version)
 
     async def erase(self, agent: str, *, key: str | None = None, seconds: float = 10.0) -> ErasureReceipt:
         """Forget an agent: all that was accepted before, in every tier; what is written after it is a new life.
@@ -223,12 +226,11 @@ class Memory:
         Nothing of it is read any more once this was accepted. Waits so many seconds at most until it is gone from the
         stores. The same key answers the first erasure. Raises KeyReused, PositionLost, JournalFull, ShardClosed.
         """
-        return await self._erasing.erase(check_agent(agent), key or uuid4().hex, seconds)
+        return await self.parts.erasing.erase(check_agent(agent), key or uuid4().hex, seconds)
 
     async def import_rows(self, agent: str, sessions: list[SessionLine], facts: list[Fact]) -> Added:
         """Store sessions and knowledge of an export; what is there stays. Raises InvalidInput."""
-        shard = self.settings.shard_of(check_agent(agent))
-        return await import_rows(self._postgres, shard, agent, sessions, facts, embed=self._embedder.enabled)
+        return await self.parts.exporter.take(check_agent(agent), sessions, facts)
 
     async def select(self, document: Document, path: str) -> list[Match]:
         """The parts of a document that a JSONPath names, as they were sent. Raises InvalidInput."""
@@ -236,19 +238,19 @@ class Memory:
 
     async def recent(self, agent: str, limit: int | None = None) -> Page:
         """The last messages, oldest first."""
-        return await self._events.recent(check_agent(agent), limit or self.settings.recent_messages)
+        return await self.parts.events.recent(check_agent(agent), limit or self.settings.recent_messages)
 
     async def timeline(self, agent: str, query: TimelineQuery) -> Page:
         """A page of what happened. Raises InvalidInput."""
-        return await self._events.timeline(check_agent(agent), query)
+        return await self.parts.events.timeline(check_agent(agent), query)
 
     async def timelines(self, agents: Sequence[str], query: TimelineQuery) -> MergedPage:
         """A page of what several agents did. Raises InvalidInput."""
-        return await self._timelines.page([check_agent(agent) for agent in agents], query)
+        return await self.parts.timelines.page([check_agent(agent) for agent in agents], query)
 
     async def recall(self, agent: str, query: RecallQuery) -> Recalled:
         """The best matches. Raises InvalidInput, RecallUnavailable."""
-        return await self._recall.search(check_agent(agent), query)
+        return await self.parts.recall.search(check_agent(agent), query)
 
     async def hydrate(self, agent: str, query: HydrateQuery) -> Hydration:
         """An agent's context within a budget; `degraded` names what cannot be had. Raises when both stores are down."""
@@ -282,7 +284,7 @@ class Memory:
         self, agent: str, query: HydrateQuery, degraded: list[str]
     ) -> tuple[Document | None, ColdStart | None]:
         try:
-            return await self._working.read(agent), None
+            return await self.parts.working.read(agent), None
         except NoDocument:
             return None, "new-agent"
         except DocumentExpired:
@@ -297,19 +299,19 @@ class Memory:
 
     async def _restore(self, agent: str) -> Document | None:
         """Write the last snapshot back as the document, unless someone has begun a new one."""
-        last = await self._working.last_snapshot(agent)
+        last = await self.parts.working.last_snapshot(agent)
         if last is None:
             return None
         change = DocumentChange(set=Raw(last.body))
         try:
             receipt = await self.record(agent, Turn(working_memory=change), if_match=ABSENT)
         except VersionConflict:
-            return await self._working.current(agent)
+            return await self.parts.working.current(agent)
         return replace(last, version=receipt.position)
 
     async def _recent_or_nothing(self, agent: str, degraded: list[str]) -> Page:
         try:
-            page = await self._events.recent(agent, self.settings.recent_messages)
+            page = await self.parts.events.recent(agent, self.settings.recent_messages)
         except Unavailable:
             degraded.append("recent")
             return Page([], None)
@@ -320,7 +322,7 @@ class Memory:
         if query.query is None:
             return Recalled([])
         try:
-            found = await self._recall.search(agent, RecallQuery(query=query.query, k=query.k))
+            found = await self.parts.recall.search(agent, RecallQuery(query=query.query, k=query.k))
             degraded += [part for part in found.degraded if part not in degraded]
             return found
         except Unavailable:
@@ -340,21 +342,21 @@ class Memory:
 
     async def status(self) -> Status:
         """Lag, what is pending, every shard; never raises for a store that is down."""
-        return await self._reporter.status()
+        return await self.parts.reporter.status()
 
     async def state(self, agent: str, position: Position) -> State:
         """Where a turn of this agent stands."""
-        return await self._barrier.state(check_agent(agent), position)
+        return await self.parts.barrier.state(check_agent(agent), position)
 
     async def wait(self, positions: list[tuple[str, Position]], until: State, seconds: float) -> None:
         """The barrier. Raises BarrierTimeout, PositionLost."""
         for agent, _ in positions:
             check_agent(agent)
-        await self._barrier.wait(positions, until, seconds)
+        await self.parts.barrier.wait(positions, until, seconds)
 
     async def check(self) -> dict[str, str]:
         """What keeps an event written now from being durable and recallable, by part; empty when nothing does."""
-        return await self._reporter.check(self._identity.read)
+        return await self.parts.reporter.check(self.parts.identity.read)
 
 
 def _expected(if_match: str | None, shard: int) -> str:

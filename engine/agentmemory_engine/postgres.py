@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,14 @@ async def _register_vector(connection: asyncpg.Connection[Any]) -> None:
     if schema is None:
         raise SchemaMismatch("The database has no pgvector 0.8; an administrator runs: CREATE EXTENSION vector")
     await connection.set_type_codec("halfvec", schema=schema, encoder=_same, decoder=_same, format="binary")
+
+
+def aware(at: datetime) -> datetime:
+    """A time as it was given: the first and the last that there are come back from the driver without their zone.
+
+    It stores them as -infinity and infinity.
+    """
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _same(value: bytes) -> bytes:

@@ -14,11 +14,13 @@ from zoneinfo import ZoneInfo
 from agentmemory_engine.answers import Hit, Recalled, StoredEvent
 from agentmemory_engine.embedding.text import searchable_text
 from agentmemory_engine.errors import InvalidInput
-from agentmemory_engine.events import UNFLUSHED, Filter, Tail, Unflushed, event_of_record, read_unflushed
+from agentmemory_engine.events import Filter
 from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.semantic import HYBRID, SEMANTIC, Semantic, Strategy
 from agentmemory_engine.settings import Settings
+from agentmemory_engine.stored_events import event_of_record
+from agentmemory_engine.tail import UNFLUSHED, Tails, Unflushed, read_unflushed
 from agentmemory_engine.terms import terms_of
 from agentmemory_engine.threads import in_thread
 
@@ -83,7 +85,7 @@ class Recall:
     """Exact whatever the strategy: all of the agent's events are scored."""
 
     def __init__(
-        self, postgres: Postgres, semantic: Semantic, indexes: Indexes, tail: Tail, settings: Settings
+        self, postgres: Postgres, semantic: Semantic, indexes: Indexes, tail: Tails, settings: Settings
     ) -> None:
         self._postgres = postgres
         self._semantic = semantic

@@ -128,6 +128,9 @@ class Redis:
         connection = self._connection
         return None if connection is None or connection.lost else connection.info
 
+    async def open(self) -> None:
+        """Nothing to do: it connects when it is first used."""
+
     async def connection(self) -> Connection:
         """The live connection. Raises StoreUnavailable or a Refused when there is none to be had."""
         connection = self._connection

@@ -11,11 +11,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Protocol
 
 from agentmemory_engine.complaints import Complaints
 from agentmemory_engine.errors import Unavailable
 from agentmemory_engine.observer import Observer
-from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.postgres import Postgres, Session
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Owned, lock_shard
 
@@ -27,19 +28,49 @@ _AGENTS_A_PAGE = 500
 _LONGEST_PAUSE = 3600.0
 
 
+class Hold(Protocol):
+    """Keeps others from changing an agent's events while some are deleted."""
+
+    def may(self, agent: str) -> bool:
+        """Whether it is for us to delete of this agent, as far as we know."""
+        ...
+
+    async def take(self, session: Session, agent: str) -> bool:
+        """Whether it is; if so, nobody else changes its events until the end of the transaction."""
+        ...
+
+
+class OwnedShards:
+    """Holds an agent by the row of its shard, where that is ours."""
+
+    def __init__(self, postgres: Postgres, settings: Settings, owned: Callable[[], Mapping[int, Owned]]) -> None:
+        self._postgres = postgres
+        self._settings = settings
+        self._owned = owned
+
+    def may(self, agent: str) -> bool:
+        """As Hold has it."""
+        return self._settings.shard_of(agent) in self._owned()
+
+    async def take(self, session: Session, agent: str) -> bool:
+        """As Hold has it."""
+        owned = self._owned().get(self._settings.shard_of(agent))
+        return owned is not None and await lock_shard(session, self._postgres, owned) is not None
+
+
 class Retention:
-    """The worker that deletes old events, of the shards that this sidecar owns."""
+    """The worker that deletes old events, of the agents that it may hold."""
 
     def __init__(
         self,
         postgres: Postgres,
         settings: Settings,
-        owned: Callable[[], Mapping[int, Owned]],
+        hold: Hold,
         observer: Observer,
     ) -> None:
         self._postgres = postgres
         self._settings = settings
-        self._owned = owned
+        self._hold = hold
         self._observer = observer
         self._complaints = Complaints(logger, "retention waits")
 
@@ -75,20 +106,20 @@ class Retention:
             last = rows[-1]["agent_id"]
 
     async def _expire(self, agent: str, kept: timedelta) -> int:
-        """All of one agent that is too old, as long as its shard is ours."""
+        """All of one agent that is too old, as long as we may."""
         total = 0
-        while owned := self._owned().get(self._settings.shard_of(agent)):
-            expired = await self._expire_some(agent, kept, owned)
+        while expired := await self._expire_some(agent, kept):
             total += expired
-            if expired:
-                self._observer.expired(expired)
+            self._observer.expired(expired)
             if expired < _AT_ONCE:
                 break
         return total
 
-    async def _expire_some(self, agent: str, kept: timedelta, owned: Owned) -> int:
+    async def _expire_some(self, agent: str, kept: timedelta) -> int:
+        if not self._hold.may(agent):
+            return 0
         async with self._postgres.transaction() as session:
-            if await lock_shard(session, self._postgres, owned) is None:
+            if not await self._hold.take(session, agent):
                 return 0
             query = self._postgres.query
             expired = int(await session.fetchval(query("expire_events"), agent, kept, _AT_ONCE))

@@ -7,9 +7,10 @@ from typing import Any, Final, Literal
 from agentmemory_engine.answers import Hit
 from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable, Vector, from_floats
 from agentmemory_engine.errors import InvalidInput, RecallUnavailable
-from agentmemory_engine.events import Filter, event_of_record
+from agentmemory_engine.events import Filter
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.settings import Settings
+from agentmemory_engine.stored_events import event_of_record
 from agentmemory_engine.vectors import Vectors
 
 Strategy = Literal["hybrid", "semantic", "keyword"]

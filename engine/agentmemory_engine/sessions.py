@@ -18,10 +18,10 @@ from agentmemory_engine.answers import SessionPage, SessionRecord, StoredEvent
 from agentmemory_engine.cursors import format_place, parse_place
 from agentmemory_engine.declared import lock_declared
 from agentmemory_engine.errors import InvalidInput, KeyReused, NoSession, ShardClosed, StoreUnavailable
-from agentmemory_engine.events import UNFLUSHED, Tail, Unflushed
 from agentmemory_engine.journal import patiently
 from agentmemory_engine.keys import check_agent, digest_agent, digest_key, session_id
-from agentmemory_engine.postgres import POISON, Postgres, Session
+from agentmemory_engine.postgres import POISON, Postgres, Session, aware
+from agentmemory_engine.tail import UNFLUSHED, Tails, Unflushed
 from agentmemory_engine.working import merge_object
 
 LONGEST_ID = 256
@@ -69,7 +69,7 @@ class Sessions:
     Every call raises InvalidAgentId, InvalidInput for a value that Postgres cannot hold, and StoreUnavailable.
     """
 
-    def __init__(self, postgres: Postgres, tail: Tail) -> None:
+    def __init__(self, postgres: Postgres, tail: Tails) -> None:
         self._postgres = postgres
         self._tail = tail
 
@@ -213,7 +213,7 @@ class Sessions:
 
     async def _pending(self, agent: str) -> dict[str, SessionRecord]:
         """What the unflushed events say of their sessions. Raises StoreUnavailable, ShardClosed."""
-        return _sessions_of(await self._tail.pending(agent))
+        return _sessions_of((await self._tail.unflushed(agent)).events or ())
 
     async def _get(self, agent: str, identity: str) -> Any:
         return await self._postgres.fetchrow("get_session", agent, identity, digest_agent(agent))
@@ -254,8 +254,8 @@ def _no_session(identity: str) -> NoSession:
 def _record(row: Any) -> SessionRecord:
     return SessionRecord(
         id=row["session_id"],
-        started_at=row["started_at"],
-        last_event_at=row["last_event_at"],
+        started_at=aware(row["started_at"]),
+        last_event_at=row["last_event_at"] and aware(row["last_event_at"]),
         ended_at=row["ended_at"],
         metadata=None if row["metadata"] is None else row["metadata"].encode(),
     )

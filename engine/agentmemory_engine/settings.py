@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 from uuid import uuid4
 
 from agentmemory_engine.keys import Keys, shard_of
+
+Mode = Literal["Hybrid", "Redis", "Postgres"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +18,7 @@ class Settings:
 
     namespace: str
     name: str
+    mode: Mode = "Hybrid"
     shards: int = 16
     ttl: float = 3600.0
     recent_messages: int = 50
@@ -42,6 +46,11 @@ class Settings:
     @cached_property
     def keys(self) -> Keys:
         return Keys(self.namespace, self.name)
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """The stores that the mode uses, by name."""
+        return {"Hybrid": ("redis", "postgres"), "Redis": ("redis",), "Postgres": ("postgres",)}[self.mode]
 
     def shard_of(self, agent: str) -> int:
         return shard_of(agent, self.shards)

@@ -16,7 +16,8 @@ from agentmemory_engine.schema import check_schema
 from agentmemory_engine.settings import Settings
 
 T = TypeVar("T")
-_PATIENCE = 2.0
+PATIENCE = 2.0
+LATE = f"it did not answer within {PATIENCE:g} s"
 
 
 async def within(seconds: float, question: Coroutine[Any, Any, T]) -> T | None:
@@ -60,11 +61,12 @@ class Reporter:
 
         Answers within seconds, so that one store which hangs does not hide what the other one says.
         """
-        probes, found = await asyncio.gather(within(_PATIENCE, self._probes()), within(_PATIENCE, self._rows()))
+        probes, found = await asyncio.gather(within(PATIENCE, self._probes()), within(PATIENCE, self._rows()))
         rows, counts = found or (None, None)
         degraded = [name for name, part in (("redis", probes), ("postgres", rows)) if part is None]
         info = None if probes is None else self._redis.info
         return Status(
+            mode=self._settings.mode,
             lag=None if probes is None else max((probe.lag for probe in probes), default=0.0),
             pending=None if probes is None else sum(probe.pending for probe in probes),
             dead_letters=counts["dead_letters"] if counts else None,
@@ -109,12 +111,11 @@ class Reporter:
             check_room(info)
 
         *answers, probes = await asyncio.gather(
-            within(_PATIENCE, reason_of(ask_postgres())),
-            within(_PATIENCE, reason_of(ask_redis())),
-            within(_PATIENCE, self._probes()),
+            within(PATIENCE, reason_of(ask_postgres())),
+            within(PATIENCE, reason_of(ask_redis())),
+            within(PATIENCE, self._probes()),
         )
-        late = f"it did not answer within {_PATIENCE:g} s"
-        reasons = [late if answer is None else answer for answer in answers]
+        reasons = [LATE if answer is None else answer for answer in answers]
         problems = {part: reason for part, reason in zip(("postgres", "redis"), reasons, strict=True) if reason}
         if probes is None and not problems:
             problems["shards"] = "they cannot be asked; may this login read the keys of this memory?"

@@ -18,10 +18,12 @@ from uuid import UUID
 
 from agentmemory_engine.answers import StoredEvent
 from agentmemory_engine.errors import InvalidInput
-from agentmemory_engine.events import Events, TimelineQuery, Unflushed, event_of_record, place_of, select_events
+from agentmemory_engine.events import Events, TimelineQuery, select_events
 from agentmemory_engine.positions import Entry
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.settings import Settings
+from agentmemory_engine.stored_events import event_of_record, place_of
+from agentmemory_engine.tail import Unflushed
 from agentmemory_engine.timeline_cursors import Cursor, Place, format_cursor
 
 MAX_AGENTS = 50

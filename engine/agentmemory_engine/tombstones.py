@@ -120,6 +120,13 @@ class Tombstones:
         )  # fmt: skip
         await session.execute(query("bump_revision"), [erasure.agent])
 
+    async def carry_out_at_once(self, session: Session, shard: int, erasure: Erasure) -> None:
+        """Note it and carry it out, in statements that are short each, where the transaction holds up nobody else."""
+        await self.mark(session, shard, erasure)
+        while await self._delete_events(session, erasure, _AT_ONCE) == _AT_ONCE:
+            pass
+        await self.carry_out(session, shard, erasure, journalled=0)
+
     async def thin_out_lost(self, shard: int, found: Entry) -> None:
         """As thin_out, for the accepted erasures past `found`, the last entry that the opening of a shard found."""
         rows = await self._postgres.fetch("lost_erasures", shard, *found)

@@ -20,7 +20,8 @@ from agentmemory_engine.errors import (
     NoSnapshot,
     TooLarge,
 )
-from agentmemory_engine.journal import ABSENT, ANY, NEVER, Change, Journal, patiently
+from agentmemory_engine.intake import Intake
+from agentmemory_engine.journal import ABSENT, ANY, NEVER, Change
 from agentmemory_engine.keys import digest_key
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.postgres import Postgres
@@ -139,16 +140,14 @@ def check_object(body: bytes) -> bytes:
 class WorkingMemory:
     """Reads documents, and prepares their changes."""
 
-    def __init__(self, postgres: Postgres, journal: Journal, settings: Settings) -> None:
+    def __init__(self, postgres: Postgres, intake: Intake, settings: Settings) -> None:
         self._postgres = postgres
-        self._journal = journal
+        self._intake = intake
         self._settings = settings
 
     async def stored(self, agent: str) -> Stored | None:
         """The document, a deletion's tombstone, or None. Raises ShardClosed or StoreUnavailable."""
-        shard = self._settings.shard_of(agent)
-        key = self._settings.keys.document(shard, agent)
-        value = await patiently(lambda: self._journal.read_key(shard, "GET", key))
+        value = await self._intake.document(agent)
         return None if value is None else parse_stored(value)
 
     async def read(self, agent: str) -> Document:
@@ -206,7 +205,7 @@ class WorkingMemory:
         if change.set is not UNSET:
             body, version = check_object(bytes(change.set)), expected
         else:
-            known, stored = await asyncio.gather(self._journal.is_known(agent, key), self.stored(agent))
+            known, stored = await asyncio.gather(self._intake.is_known(agent, key), self.stored(agent))
             if known:
                 return Change(WRITTEN, b"{}", NEVER)
             written = stored is not None and stored.kind == WRITTEN

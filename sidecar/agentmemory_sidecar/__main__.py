@@ -105,7 +105,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve(config: Config, _: Mapping[str, str]) -> None:
     stop = _stop_on_signals()
-    metrics = Metrics()
+    metrics = Metrics(config.settings.stores)
     sidecar = Sidecar(config, make_memory(config, metrics), metrics)
     await sidecar.start()
     await stop.wait()
@@ -126,7 +126,7 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 async def _prepare(config: Config, environment: Mapping[str, str]) -> None:
-    await prepare(config, read_administrators(environment))
+    await prepare(config, read_administrators(environment, config.settings.stores))
 
 
 if __name__ == "__main__":

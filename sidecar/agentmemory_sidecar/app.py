@@ -40,7 +40,9 @@ def make_app(
 
 async def _end_waiting(app: web.Application) -> None:
     """Who waits for messages would hold up the end."""
-    app[MEMORY].channels.followers.stop()
+    channels = app[MEMORY].parts.channels
+    if channels is not None:
+        channels.followers.stop()
 
 
 def _add_description(app: web.Application) -> None:

@@ -34,8 +34,9 @@ class Config:
 
     settings: Settings
     embedding: EmbeddingSpec
-    redis: RedisAddress
-    postgres_dsn: str
+    redis: RedisAddress | None
+    """None where the mode does without, as `postgres_dsn`."""
+    postgres_dsn: str | None
     credentials: CredentialFiles
     port: int = 7070
     ops_host: str = "0.0.0.0"
@@ -59,16 +60,18 @@ def load_config(environment: Mapping[str, str]) -> tuple[Config, Spec]:
     credentials = CredentialFiles(
         Path(_required(environment, "AGENTMEMORY_CREDENTIALS_DIR", "give the directory of the mounted logins"))
     )
-    spec = resource.spec
+    spec, settings = resource.spec, _settings(resource, environment)
+    redis = postgres_dsn = None
+    if "redis" in settings.stores:
+        url = _redis_url(environment, spec.redis.external)
+        redis = RedisAddress(url=url, credentials=credentials.login("redis"), trust=credentials.trust("redis"))
+    if "postgres" in settings.stores:
+        postgres_dsn = _postgres_dsn(environment, spec.postgres.external)
     config = Config(
-        settings=_settings(resource, environment),
+        settings=settings,
         embedding=spec.embedding,
-        redis=RedisAddress(
-            url=_redis_url(environment, spec.redis.external),
-            credentials=credentials.login("redis"),
-            trust=credentials.trust("redis"),
-        ),
-        postgres_dsn=_postgres_dsn(environment, spec.postgres.external),
+        redis=redis,
+        postgres_dsn=postgres_dsn,
         credentials=credentials,
         port=_number(environment, "AGENTMEMORY_PORT", spec.sidecar.port, 0, 65_535),
         ops_host=environment.get("AGENTMEMORY_OPS_HOST") or "0.0.0.0",
@@ -94,6 +97,7 @@ def _settings(resource: AgentMemory, environment: Mapping[str, str]) -> Settings
     settings = Settings(
         namespace=resource.metadata.namespace,
         name=resource.metadata.name,
+        mode=spec.mode,
         shards=spec.shards,
         ttl=float(spec.working_memory.ttl),
         recent_messages=spec.working_memory.recent_messages,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from agentmemory_engine.errors import StoreUnavailable
 from agentmemory_engine.redis import Credentials
 from agentmemory_engine.tls import Trust
 
-STORES = ("redis", "postgres")
 API_KEY = "embedding-api-key"
 
 
@@ -73,12 +72,12 @@ class CredentialFiles:
             raise StoreUnavailable(store, f"{path} is empty.")
         return value
 
-    def create(self, username: str) -> list[Path]:
+    def create(self, username: str, stores: Iterable[str]) -> list[Path]:
         """Make the files that are missing, for `username` and a random password; answer which. Raises OSError."""
         if not self.directory.is_dir():
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         created = []
-        for store in STORES:
+        for store in stores:
             for part, value in (("username", username), ("password", secrets.token_urlsafe(32))):
                 path = self.directory / f"{store}-{part}"
                 if _create(path, value):

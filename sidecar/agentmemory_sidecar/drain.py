@@ -22,6 +22,9 @@ async def drain(memory: Memory, *, seconds: float, stop: asyncio.Event | None = 
 
     Raises GaveUp after that many seconds, or when `stop` is set.
     """
+    if memory.parts.consolidator is None:
+        logger.info("mode %s has no journal", memory.settings.mode)
+        return
     async with memory:
         try:
             await _unless(stop or asyncio.Event(), _persist(memory, seconds))

@@ -49,10 +49,11 @@ class Health:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """What is known now, in the format that the scraper asks for."""
-        metrics, consolidator = self._metrics, self._memory.consolidator
+        metrics, consolidator = self._metrics, self._memory.parts.consolidator
         metrics.take(await self._status.get())
-        metrics.owned_shards.set(len(consolidator.owned))
-        metrics.last_consolidation.set(consolidator.last_success or 0)
+        if consolidator is not None:
+            metrics.owned_shards.set(len(consolidator.owned))
+            metrics.last_consolidation.set(consolidator.last_success or 0)
         encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
         return web.Response(body=encode(metrics.registry), headers={hdrs.CONTENT_TYPE: content_type})
 

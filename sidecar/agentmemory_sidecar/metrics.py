@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -23,15 +23,16 @@ STORES = ("redis", "postgres")
 class StoreGauges(Collector):
     """Gauges that only the stores can tell, from the status of this scrape. What is not known is left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, stores: Sequence[str]) -> None:
+        self._stores = stores
         self.status: Status | None = None
         self.now = 0.0
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         status = self.status
-        down = STORES if status is None else status.degraded
+        down = self._stores if status is None else status.degraded
         up = GaugeMetricFamily("agentmemory_store_up", "Whether the store answered this scrape.", labels=["store"])
-        for store in STORES:
+        for store in self._stores:
             up.add_metric([store], float(store not in down))
         yield up
         if status is None:
@@ -53,11 +54,11 @@ class StoreGauges(Collector):
 class Metrics:
     """One sidecar's metrics; it is the engine's Observer as well."""
 
-    def __init__(self) -> None:
+    def __init__(self, stores: Sequence[str] = STORES) -> None:
         # A `_created` gauge beside each counter would double what is scraped.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self.stores = StoreGauges()
+        self.stores = StoreGauges(stores)
         self.registry.register(self.stores)
         self.owned_shards = self._gauge("owned_shards", "Shards that this sidecar consolidates.")
         self.last_consolidation = self._gauge(

@@ -234,6 +234,7 @@ class Shard(Struct, kw_only=True):
 class ConsolidationStatus(Struct, kw_only=True):
     """The whole memory; null where it could not be found out, and `degraded` names the store that did not answer."""
 
+    mode: str
     lag_seconds: float | None
     pending: int | None
     dead_letters: int | None
@@ -386,6 +387,7 @@ def hydrated(hydration: Hydration) -> HydrateAnswer:
 def status_of(status: Status) -> ConsolidationStatus:
     """A status as it is answered."""
     return ConsolidationStatus(
+        mode=status.mode,
         lag_seconds=status.lag,
         pending=status.pending,
         dead_letters=status.dead_letters,

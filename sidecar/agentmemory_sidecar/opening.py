@@ -19,13 +19,13 @@ def make_memory(
     config: Config, observer: Observer | None = None, *, embedder: Embedder | None = None, work: bool = True
 ) -> Memory:
     """The memory, not opened yet. Raises ConfigError for embeddings that cannot be made as configured."""
-    redis = Redis(config.redis, client_name="agentmemory-sidecar")
-    postgres = Postgres(
-        config.postgres_dsn,
-        config.credentials.login("postgres"),
-        schema=config.settings.keys.schema,
-        trust=config.credentials.trust("postgres"),
-    )
+    redis = postgres = None
+    if config.redis is not None:
+        redis = Redis(config.redis, client_name="agentmemory-sidecar")
+    if config.postgres_dsn is not None:
+        files, schema = config.credentials, config.settings.keys.schema
+        login, trust = files.login("postgres"), files.trust("postgres")
+        postgres = Postgres(config.postgres_dsn, login, schema=schema, trust=trust)
     return Memory(config.settings, redis, postgres, embedder or _embedder(config), observer, work=work)
 
 

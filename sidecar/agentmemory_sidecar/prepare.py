@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from agentmemory_engine.administration import open_client, set_login
 from agentmemory_engine.postgres import context_for
-from agentmemory_engine.redis import Credentials
+from agentmemory_engine.redis import Credentials, RedisAddress
 from agentmemory_engine.schema import migrate, provision
 from agentmemory_engine.tls import explain_tls
 from agentmemory_sidecar.config import Config
@@ -33,13 +33,16 @@ _NOT_UP_YET = (
 class Administrators:
     """The logins that may make others."""
 
-    redis: Credentials
-    postgres: Credentials
+    redis: Credentials | None
+    postgres: Credentials | None
 
 
-def read_administrators(environment: Mapping[str, str]) -> Administrators:
-    """From AGENTMEMORY_ADMIN_{REDIS,POSTGRES}_USERNAME and …_PASSWORD_FILE. Raises ConfigError."""
-    return Administrators(_administrator(environment, "REDIS"), _administrator(environment, "POSTGRES"))
+def read_administrators(environment: Mapping[str, str], stores: Collection[str]) -> Administrators:
+    """From AGENTMEMORY_ADMIN_{REDIS,POSTGRES}_USERNAME and …_PASSWORD_FILE, of these stores. Raises ConfigError."""
+    redis, postgres = (
+        _administrator(environment, store.upper()) if store in stores else None for store in ("redis", "postgres")
+    )
+    return Administrators(redis, postgres)
 
 
 def _administrator(environment: Mapping[str, str], store: str) -> Credentials:
@@ -54,20 +57,24 @@ def _administrator(environment: Mapping[str, str], store: str) -> Credentials:
 
 
 async def prepare(config: Config, administrators: Administrators) -> None:
-    """Leave both stores ready for a sidecar of this configuration.
+    """Leave the stores ready for a sidecar of this configuration.
 
     Raises ConfigError (files), GaveUp (a store that is down or refuses), and the engine's SchemaMismatch and
     ForeignStore.
     """
     try:
-        created = config.credentials.create(username=config.settings.keys.schema + "_1")
+        created = config.credentials.create(config.settings.keys.schema + "_1", config.settings.stores)
     except OSError as error:
         raise ConfigError(f"AGENTMEMORY_CREDENTIALS_DIR: {error}") from None
     for path in created:
         logger.info("made %s", path)
     deadline = asyncio.get_running_loop().time() + config.prepare_timeout
-    await _persist("Postgres", deadline, lambda: _prepare_postgres(config, administrators.postgres))
-    await _persist("Redis", deadline, lambda: _prepare_redis(config, administrators.redis))
+    dsn, postgres = config.postgres_dsn, administrators.postgres
+    if dsn is not None and postgres is not None:
+        await _persist("Postgres", deadline, lambda: _prepare_postgres(config, dsn, postgres))
+    address, redis = config.redis, administrators.redis
+    if address is not None and redis is not None:
+        await _persist("Redis", deadline, lambda: _prepare_redis(config, address, redis))
 
 
 async def _persist(store: str, deadline: float, step: Callable[[], Awaitable[None]]) -> None:
@@ -91,12 +98,12 @@ async def _persist(store: str, deadline: float, step: Callable[[], Awaitable[Non
         await asyncio.sleep(_BETWEEN_TRIES)
 
 
-async def _prepare_postgres(config: Config, login: Credentials) -> None:
+async def _prepare_postgres(config: Config, dsn: str, login: Credentials) -> None:
     connection = await asyncpg.connect(
-        config.postgres_dsn,
+        dsn,
         user=login.username,
         password=login.password,
-        ssl=context_for(config.postgres_dsn, config.credentials.trust("postgres")),
+        ssl=context_for(dsn, config.credentials.trust("postgres")),
         timeout=5.0,
     )
     try:
@@ -107,6 +114,6 @@ async def _prepare_postgres(config: Config, login: Credentials) -> None:
         await connection.close()
 
 
-async def _prepare_redis(config: Config, administrator: Credentials) -> None:
-    async with open_client(config.redis, administrator) as client:
+async def _prepare_redis(config: Config, address: RedisAddress, administrator: Credentials) -> None:
+    async with open_client(address, administrator) as client:
         await set_login(client, config.settings.keys, config.credentials.login("redis")())

@@ -183,10 +183,18 @@ def _check(resource: AgentMemory) -> None:
         raise ValueError("spec.consolidation.maxDelay: it is from 10ms to 1h")
     if spec.retention.events is not None and not 1 <= spec.retention.events <= _LONGEST_RETENTION:
         raise ValueError("spec.retention.events: events are kept from 1s to 36500d; leave it out to keep them for good")
+    _check_unused(spec)
     _check_one_of("spec.redis", managed=spec.redis.managed, external=spec.redis.external)
     _check_one_of("spec.postgres", managed=spec.postgres.managed, external=spec.postgres.external)
     _check_embedding(spec.embedding)
     _check_served(spec)
+
+
+def _check_unused(spec: Spec) -> None:
+    """Refuse a store that the mode does without."""
+    field = {"Postgres": "redis", "Redis": "postgres"}.get(spec.mode)
+    if (field == "redis" and spec.redis != RedisSpec()) or (field == "postgres" and spec.postgres != PostgresSpec()):
+        raise ValueError(f"spec.{field}: mode {spec.mode} does without it; remove it")
 
 
 def _check_one_of(field: str, **members: Any) -> None:
@@ -206,7 +214,5 @@ def _check_embedding(embedding: EmbeddingSpec) -> None:
 
 def _check_served(spec: Spec) -> None:
     """Refuse what the resource can say and this version does not do yet."""
-    if spec.mode != "Hybrid":
-        raise ValueError(f"spec.mode: this version serves Hybrid only, not {spec.mode}")
     if spec.recall.index.kind != "Exact":
         raise ValueError(f"spec.recall.index.kind: this version serves Exact only, not {spec.recall.index.kind}")

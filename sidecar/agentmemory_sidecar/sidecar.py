@@ -41,7 +41,9 @@ class Sidecar:
         self._ops = web.AppRunner(
             make_ops_app(self._health), access_log=None, handle_signals=False, shutdown_timeout=1.0
         )
-        self._watch = LoginWatch(config.credentials, memory.renew_logins, interval=config.look_every)
+        self._watch = LoginWatch(
+            config.credentials, memory.settings.stores, memory.renew_logins, interval=config.look_every
+        )
         self._watching: asyncio.Task[None] | None = None
         self.port = 0
         self.ops_port = 0

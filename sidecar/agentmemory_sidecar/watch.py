@@ -6,12 +6,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from agentmemory_engine.complaints import Complaints
 from agentmemory_engine.errors import StoreUnavailable
 from agentmemory_engine.redis import Credentials
-from agentmemory_sidecar.credentials import STORES, CredentialFiles
+from agentmemory_sidecar.credentials import CredentialFiles
 
 logger = logging.getLogger(__name__)
 INTERVAL = 2.0
@@ -24,8 +24,11 @@ Renew = Callable[[], Awaitable[Mapping[str, str]]]
 class LoginWatch:
     """Looks every `interval` seconds. A login that is refused is tried again, after growing pauses."""
 
-    def __init__(self, files: CredentialFiles, renew: Renew, *, interval: float = INTERVAL) -> None:
+    def __init__(
+        self, files: CredentialFiles, stores: Sequence[str], renew: Renew, *, interval: float = INTERVAL
+    ) -> None:
         self._files = files
+        self._stores = stores
         self._renew = renew
         self._interval = interval
         self._seen: list[Credentials | str] = []
@@ -43,7 +46,7 @@ class LoginWatch:
             await asyncio.sleep(self._interval)
 
     async def _look(self) -> None:
-        held = [self._held(store) for store in STORES]
+        held = [self._held(store) for store in self._stores]
         now = time.monotonic()
         if held != self._seen:
             self._seen, self._pause, self._due = held, self._interval, now

@@ -16,7 +16,7 @@ from agentmemory_engine.embedding.none import NullEmbedder
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.redis import Credentials, Redis, RedisAddress
-from agentmemory_engine.settings import Settings
+from agentmemory_engine.settings import Mode, Settings
 from agentmemory_sidecar.config import Config
 from support.memories import MakeMemory, postgres_dsn, prepare
 from support.sidecars import Running, make_config, write_login
@@ -37,9 +37,23 @@ async def stores(stores_directory: Path) -> AsyncIterator[LocalStores]:
 
 
 @pytest.fixture
-def settings() -> Settings:
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """Hybrid, unless the test asks for others: see `in_every_mode`."""
+    mode: Mode = getattr(request, "param", "Hybrid")
+    return mode
+
+
+@pytest.fixture
+def settings(mode: Mode) -> Settings:
     return Settings(
-        namespace="test", name=f"memory-{next(_number)}", shards=4, max_delay=0.05, ttl=600.0, lease=2.0, instance="one"
+        namespace="test",
+        name=f"memory-{next(_number)}",
+        mode=mode,
+        shards=4,
+        max_delay=0.05,
+        ttl=600.0,
+        lease=2.0,
+        instance="one",
     )
 
 
@@ -54,7 +68,9 @@ def make_memory(stores: LocalStores, settings: Settings, login: Credentials) -> 
 
     def make(*, work: bool = True, embedder: Any = None, observer: Any = None, **changes: Any) -> Memory:
         changed = replace(settings, **changes)
-        store = Redis(RedisAddress(url=stores.redis_url, credentials=lambda: login))
+        store = None
+        if changed.mode != "Postgres":
+            store = Redis(RedisAddress(url=stores.redis_url, credentials=lambda: login))
         postgres = Postgres(postgres_dsn(stores), lambda: login, schema=changed.keys.schema)
         return Memory(changed, store, postgres, embedder or NullEmbedder(), observer, work=work)
 

@@ -24,7 +24,7 @@ from agentmemory_engine.errors import (
 )
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.positions import START, Position
-from support.memories import MakeMemory, admin_redis
+from support.memories import MakeMemory, admin_redis, parts_of
 
 Texts = list[str]
 
@@ -228,7 +228,7 @@ async def reopened(memory: Memory) -> None:
     """Wait until a message can be published again."""
     async with asyncio.timeout(60):
         while True:
-            probe = await memory._journal.probe(memory.settings.shard_of("c"))
+            probe = await parts_of(memory).journal.probe(memory.settings.shard_of("c"))
             if probe.open:
                 return
             await asyncio.sleep(0.01)

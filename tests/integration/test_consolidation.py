@@ -15,7 +15,7 @@ from agentmemory_engine.hydrate import HydrateQuery
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
-from support.memories import MakeMemory, admin_postgres, admin_redis
+from support.memories import MakeMemory, admin_postgres, admin_redis, parts_of
 
 
 def event(content: str, extra: str = "") -> str:
@@ -182,7 +182,7 @@ async def test_a_paused_owner_writes_nothing_after_its_shard_was_taken(
         monkeypatch.setattr(one.consolidator._writer, "write", lose_it_first)
         await one.consolidator.flush()
         assert await rows(stores, settings, "SELECT id FROM {schema}.memory_events") == []
-        assert len(await one._tail.pending("a")) == 1
+        assert len(await parts_of(one).tail.pending("a")) == 1
         monkeypatch.undo()
         await two.consolidator.flush()
         assert len(await rows(stores, settings, "SELECT id FROM {schema}.memory_events")) == 1
@@ -291,7 +291,7 @@ async def test_large_turns_go_in_batches_of_a_bounded_size(
     async with make_memory(max_delay=600.0) as memory:
         for number in range(40):
             await record(memory, "a", event(f"{number} " + "x" * 300))
-        assert len(await memory._tail.pending("a")) == 40
+        assert len(await parts_of(memory).tail.pending("a")) == 40
         write, sizes = memory.consolidator._writer.write, []
 
         async def count(owned: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:

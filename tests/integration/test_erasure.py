@@ -25,7 +25,7 @@ from agentmemory_engine.errors import (
     NoSnapshot,
     StoreUnavailable,
 )
-from agentmemory_engine.events import Filter, TimelineQuery, Unflushed
+from agentmemory_engine.events import Filter, TimelineQuery
 from agentmemory_engine.export import SessionLine
 from agentmemory_engine.fact_search import FactQuery
 from agentmemory_engine.facts import FactChange, NewFact
@@ -38,10 +38,11 @@ from agentmemory_engine.recall import RecallQuery
 from agentmemory_engine.semantic import Strategy
 from agentmemory_engine.sessions import NewSession, SessionChange, SessionQuery
 from agentmemory_engine.settings import Settings
+from agentmemory_engine.tail import Unflushed
 from agentmemory_engine.tombstones import Erasure, Tombstones
 from agentmemory_engine.turns import parse_turn
 from support.backups import Backup, flush
-from support.memories import MakeMemory, admin_postgres, admin_redis
+from support.memories import MakeMemory, admin_postgres, admin_redis, parts_of
 from support.sidecars import LettersEmbedder
 
 NOTHING = dict.fromkeys((field.name for field in fields(Erased)), 0)
@@ -151,7 +152,7 @@ def backup(stores: LocalStores, tmp_path: Any) -> Backup:
 async def settle(memory: Memory) -> None:
     """Make all durable, and searchable."""
     await flush(memory)
-    while await memory._vectors.embed_batch():
+    while await parts_of(memory).vectors.embed_batch():
         pass
 
 
@@ -392,7 +393,7 @@ async def test_a_session_that_was_erased_while_it_was_about_to_be_changed_is_not
     quiet: Memory, stores: LocalStores, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await write(quiet, "before")
-    unflushed = quiet._tail.unflushed
+    unflushed = parts_of(quiet).tail.unflushed
 
     async def overtaken(agent: str) -> Unflushed:
         monkeypatch.undo()
@@ -400,7 +401,7 @@ async def test_a_session_that_was_erased_while_it_was_about_to_be_changed_is_not
         await quiet.erase("a", seconds=0)
         return read
 
-    monkeypatch.setattr(quiet._tail, "unflushed", overtaken)
+    monkeypatch.setattr(parts_of(quiet).tail, "unflushed", overtaken)
     with pytest.raises(NoSession):
         await quiet.sessions.change("a", "day-1", SessionChange(ended=True))
     await check_gone(quiet)
@@ -410,13 +411,13 @@ async def test_a_change_of_a_fact_under_way_comes_before_the_mark_or_finds_nothi
     quiet: Memory, stores: LocalStores, settings: Settings
 ) -> None:
     fact = await believe(quiet, "a", "a fact")
-    async with quiet.knowledge._alone("a") as session:
+    async with parts_of(quiet).knowledge._alone("a") as session:
         erasing = asyncio.create_task(quiet.erase("a", seconds=0))
         await waits_for_a_lock(stores, erasing)
         changing = asyncio.create_task(quiet.knowledge.change("a", fact.id, FactChange(confidence=0.5)))
-        await session.execute(quiet._postgres.query("end_fact"), "a", fact.id)
+        await session.execute(parts_of(quiet).postgres.query("end_fact"), "a", fact.id)
         await session.execute(
-            quiet._postgres.query("insert_fact"),
+            parts_of(quiet).postgres.query("insert_fact"),
             "a", UUID(int=1), fact.id, None, "t", "a fact, still", 1.0, [], None, b"", settings.shard_of("a"),
             True, None,
         )  # fmt: skip
@@ -430,7 +431,7 @@ async def test_one_that_was_never_marked_takes_nothing_that_a_later_one_left(
     quiet: Memory, stores: LocalStores, settings: Settings
 ) -> None:
     await live(quiet, stores, settings, "a")
-    await quiet._journal.erase("a", "not acknowledged")
+    await parts_of(quiet).journal.erase("a", "not acknowledged")
     await quiet.erase("a", seconds=0)
     fact = await believe(quiet, "a", "a new fact")
     await quiet.sessions.start("a", NewSession(id="n"))
@@ -445,7 +446,7 @@ async def test_a_turn_that_crashes_its_owner_is_no_dead_letter_after_it(
     await write(quiet, "before")
     await quiet.erase("a", seconds=0)
     owned = quiet.consolidator.owned[settings.shard_of("a")]
-    batch = await quiet._journal.read(owned.shard, opening=owned.opening, epoch=owned.epoch, count=10)
+    batch = await parts_of(quiet).journal.read(owned.shard, opening=owned.opening, epoch=owned.epoch, count=10)
     assert batch is not None
     first, last = replace(batch, entries=batch.entries[:1]), replace(batch, entries=batch.entries[1:])
     writer = quiet.consolidator._writer
@@ -466,8 +467,8 @@ async def test_a_mark_hides_from_a_reader_without_redis_only_what_is_before_it(
     receipts = [await write(quiet, f"number {number}") for number in range(8)]
     await flush(quiet)
     erasure = Erasure("a", receipts[5].position.entry, b"k", datetime.now(UTC))
-    async with quiet._postgres.transaction() as session:
-        await Tombstones(quiet._postgres).mark(session, settings.shard_of("a"), erasure)
+    async with parts_of(quiet).postgres.transaction() as session:
+        await Tombstones(parts_of(quiet).postgres).mark(session, settings.shard_of("a"), erasure)
     assert len(await contents(quiet)) == 8
     await stores.valkey.kill()
     try:
@@ -541,7 +542,7 @@ async def test_an_entry_that_is_consolidated_again_brings_nothing_back(
     shard = settings.shard_of("a")
     async with make_memory(instance="two", work=False, max_delay=600.0, batch_size=1) as other:
         await other.consolidator._ownership.renew(all_of_them=True)
-        while (await other._journal.probe(shard)).pending:
+        while (await parts_of(other).journal.probe(shard)).pending:
             await other.consolidator.move_batch(other.consolidator.owned[shard])
             assert await counts(stores, settings, "a") == dict.fromkeys(OF_AN_AGENT, 0)
         receipt = await other.erase("a", key="forget", seconds=0)
@@ -644,7 +645,7 @@ async def test_one_that_nobody_marked_is_carried_out_all_the_same(
 ) -> None:
     """The sidecar that accepted it died in between."""
     await live(quiet, stores, settings, "a")
-    await quiet._journal.erase("a", "forget")
+    await parts_of(quiet).journal.erase("a", "forget")
     await flush(quiet)
     assert await counts(stores, settings, "a") == dict.fromkeys(OF_AN_AGENT, 0)
     receipt = await quiet.erase("a", key="forget", seconds=0)
@@ -688,11 +689,11 @@ async def test_a_replay_under_way_comes_before_or_after_and_brings_nothing_back(
     [letter] = await quiet.dead_letters.list()
     shard = settings.shard_of("a")
     erasure = Erasure("a", replace_sequence(letter.position).entry, b"k", datetime.now(UTC))
-    async with quiet._postgres.transaction() as session:
+    async with parts_of(quiet).postgres.transaction() as session:
         await session.execute(f'SELECT FROM "{settings.keys.schema}".shards WHERE shard = $1 FOR UPDATE', shard)
         replay = asyncio.create_task(quiet.dead_letters.replay("a", letter.id))
         await waits_for_a_lock(stores, replay)
-        await Tombstones(quiet._postgres).carry_out(session, shard, erasure, journalled=0)
+        await Tombstones(parts_of(quiet).postgres).carry_out(session, shard, erasure, journalled=0)
     with pytest.raises(NoDeadLetter):
         await replay
     assert await counts(stores, settings, "a") == dict.fromkeys(OF_AN_AGENT, 0)
@@ -757,7 +758,7 @@ async def test_an_embedding_that_is_stored_while_its_event_is_being_erased_waits
     await write(quiet, "before")
     await write(quiet, "of another", "b")
     await flush(quiet)
-    async with quiet._postgres.transaction() as session:
+    async with parts_of(quiet).postgres.transaction() as session:
         await session.execute(f"DELETE FROM \"{settings.keys.schema}\".memory_events WHERE agent_id = 'a'")
         embedding = asyncio.create_task(settle(quiet))
         await waits_for_a_lock(stores, embedding)
@@ -835,12 +836,12 @@ class Run:
         await self._memories[0].consolidator.flush()
 
     async def embed(self, _: int) -> None:
-        await self._memory._vectors.embed_batch()
+        await parts_of(self._memory).vectors.embed_batch()
 
     async def retry(self, _: int) -> None:
         """Of an erasure: it is still the first one."""
         for agent, position in self._erased.items():
-            row = await self._memory._postgres.fetchrow("find_erasure", digest_agent(agent), b"")
+            row = await parts_of(self._memory).postgres.fetchrow("find_erasure", digest_agent(agent), b"")
             assert row is None
             assert await self._memory.state(agent, position) != "lost"
 

@@ -18,7 +18,7 @@ from agentmemory_engine.fact_search import FactQuery
 from agentmemory_engine.facts import FactFilter, NewFact
 from agentmemory_engine.fusion import scale, weigh
 from agentmemory_engine.memory import Memory
-from support.memories import MakeMemory
+from support.memories import MakeMemory, in_every_mode, parts_of
 
 MEANINGS = ("cost price money", "rain weather snow", "city paris berlin", "person alice bob")
 
@@ -105,7 +105,7 @@ async def test_a_fact_is_found_by_a_word_at_once_and_by_its_meaning_once_embedde
 async def test_what_has_no_vector_yet_is_found_by_its_words_beside_what_has_one(make_memory: MakeMemory) -> None:
     async with make_memory(embedder=Meanings(), work=False) as memory:
         await tell(memory, "snow is cold")
-        await memory._vectors.embed_batch()
+        await parts_of(memory).vectors.embed_batch()
         await tell(memory, "rain is wet")
         answer = await search(memory, "rain")
         assert answer.not_yet_embedded == 1
@@ -116,6 +116,7 @@ async def test_what_has_no_vector_yet_is_found_by_its_words_beside_what_has_one(
         assert await found(memory, "rain", strategy="semantic") == ["snow is cold"]
 
 
+@in_every_mode
 async def test_the_ranking_is_that_of_an_exhaustive_scan(make_memory: MakeMemory) -> None:
     told = [f"{a} {b} {n}" for n, (a, b) in enumerate((a, b) for a in MEANINGS for b in MEANINGS)]
     async with make_memory(embedder=Meanings()) as memory:
@@ -138,6 +139,7 @@ async def test_the_ranking_is_that_of_an_exhaustive_scan(make_memory: MakeMemory
             assert best.hits == hits[:3]
 
 
+@in_every_mode
 async def test_a_filter_chooses_and_changes_no_score(make_memory: MakeMemory) -> None:
     async with make_memory(embedder=Meanings()) as memory:
         for number in range(12):
@@ -165,6 +167,7 @@ async def test_a_filter_chooses_and_changes_no_score(make_memory: MakeMemory) ->
         assert (await search(memory, "price 4", k=100, min_score=least)).hits == everything[:1]
 
 
+@in_every_mode
 async def test_what_was_believed_then_is_searched(make_memory: MakeMemory) -> None:
     async with make_memory(embedder=Meanings()) as memory:
         first, _ = await memory.knowledge.put("a", NewFact(topic="t", content="alice lives in berlin", key="home"))
@@ -179,6 +182,7 @@ async def test_what_was_believed_then_is_searched(make_memory: MakeMemory) -> No
         assert await found(memory, "where is alice", at=first.believed_from) == []
 
 
+@in_every_mode
 async def test_without_a_provider_words_alone_count(memory: Memory) -> None:
     await tell(memory, "acme charges a high price", "it will snow", key=None)
     answer = await search(memory, "the price of acme")
@@ -200,7 +204,7 @@ async def test_a_fact_that_no_provider_takes_is_found_by_its_words(make_memory: 
         await tell(memory, "price", "deadly", "snow")
         for _ in range(5):
             try:
-                await memory._vectors.embed_batch()
+                await parts_of(memory).vectors.embed_batch()
             except EmbeddingUnavailable:
                 continue
         status = await memory.status()
@@ -209,6 +213,7 @@ async def test_a_fact_that_no_provider_takes_is_found_by_its_words(make_memory: 
         assert (await search(memory, "deadly", strategy="keyword")).hits[0].fact.content == "deadly"
 
 
+@in_every_mode
 async def test_a_long_fact_has_the_score_of_its_nearest_part(make_memory: MakeMemory) -> None:
     async with make_memory(embedder=Meanings()) as memory:
         await tell(memory, "filler " * 600 + "snow")
@@ -225,7 +230,7 @@ async def test_the_words_of_many_facts_are_remembered_within_a_bound(
         for agent in ("a", "b", "a"):
             await tell(memory, *(f"price {n}" for n in range(70 if agent == "a" else 2)), agent=agent)
             assert len(await found(memory, "price", agent=agent, k=100)) >= 2
-        held = memory.knowledge._search._terms
+        held = parts_of(memory).knowledge._search._terms
         assert list(held) == ["a"]
         await tell(memory, "price 7 again")
         assert await found(memory, "again", strategy="keyword") == ["price 7 again"]

@@ -18,7 +18,7 @@ from agentmemory_engine.errors import FactEnded, InvalidInput, KeyReused, NoFact
 from agentmemory_engine.facts import FactChange, FactFilter, NewFact
 from agentmemory_engine.knowledge import KnowledgeQuery
 from agentmemory_engine.memory import Memory
-from support.memories import MakeMemory, admin_postgres
+from support.memories import MakeMemory, admin_postgres, in_every_mode, parts_of
 
 PRICE = "supplier.acme.price"
 DECADE = timedelta(days=3650)
@@ -41,6 +41,7 @@ async def contents(memory: Memory, **query: Any) -> list[str]:
     return [fact.content for fact in await facts(memory, **query)]
 
 
+@in_every_mode
 async def test_a_fact_comes_back_as_it_was_told(memory: Memory) -> None:
     sources = [uuid4(), uuid4()]
     told = price("It costs 1.10", confidence=0.9, sources=sources, metadata=members(currency="EUR", n=1.5))
@@ -54,6 +55,7 @@ async def test_a_fact_comes_back_as_it_was_told(memory: Memory) -> None:
     assert (await memory.knowledge.page("b", KnowledgeQuery())).facts == []
 
 
+@in_every_mode
 async def test_a_key_has_one_belief_and_a_history(memory: Memory) -> None:
     first, _ = await memory.knowledge.put("a", price("1.10"))
     second, new = await memory.knowledge.put("a", price("1.20"))
@@ -78,6 +80,7 @@ async def test_a_key_has_one_belief_and_a_history(memory: Memory) -> None:
         await facts(memory, history=True, at=first.believed_from)
 
 
+@in_every_mode
 async def test_the_same_again_changes_nothing_and_any_difference_is_a_version(memory: Memory) -> None:
     told = price("1.10", metadata=members(a=1))
     first, _ = await memory.knowledge.put("a", told)
@@ -97,6 +100,7 @@ async def test_the_same_again_changes_nothing_and_any_difference_is_a_version(me
     assert twins[0][1] and twins[1][1] and twins[0][0].id != twins[1][0].id
 
 
+@in_every_mode
 async def test_a_repeated_request_answers_what_the_first_one_made(memory: Memory) -> None:
     first, _ = await memory.knowledge.put("a", price("1.10"), key="k")
     second, _ = await memory.knowledge.put("a", price("1.20"))
@@ -113,6 +117,7 @@ async def test_a_repeated_request_answers_what_the_first_one_made(memory: Memory
     assert (await memory.knowledge.put("b", price("1.30"), key="k"))[1]
 
 
+@in_every_mode
 async def test_many_writers_of_one_key_leave_one_belief_and_a_history_without_gaps(make_memory: MakeMemory) -> None:
     async with AsyncExitStack() as stack:
         memories = [await stack.enter_async_context(make_memory(work=False)) for _ in range(3)]
@@ -142,7 +147,7 @@ async def test_who_waits_for_another_writer_is_believed_from_its_own_turn_on(
 ) -> None:
     await memory.knowledge.put("a", price("1.10"))
     administrator = await admin_postgres(stores)
-    async with make_memory(work=False, instance="two") as other, other.knowledge._alone("a"):
+    async with make_memory(work=False, instance="two") as other, parts_of(other).knowledge._alone("a"):
         waiting = asyncio.create_task(memory.knowledge.put("a", price("1.20")))
         async with asyncio.timeout(30):
             while not await administrator.fetchval(
@@ -156,6 +161,7 @@ async def test_who_waits_for_another_writer_is_believed_from_its_own_turn_on(
     assert first.believed_until == second.believed_from > moment
 
 
+@in_every_mode
 async def test_a_request_that_is_sent_many_times_at_once_is_one(make_memory: MakeMemory) -> None:
     async with make_memory(work=False) as one, make_memory(work=False) as other:
         told = NewFact(topic="t", content="no key")
@@ -164,6 +170,7 @@ async def test_a_request_that_is_sent_many_times_at_once_is_one(make_memory: Mak
         assert len(await facts(one, history=True)) == 1
 
 
+@in_every_mode
 async def test_a_change_is_a_version_and_only_what_is_believed_changes(memory: Memory) -> None:
     first, _ = await memory.knowledge.put("a", NewFact(topic="t", content="c", metadata=members(a=1, b=2)))
     change = FactChange(content="d", confidence=0.5, metadata=members(a=None, c=3))
@@ -184,6 +191,7 @@ async def test_a_change_is_a_version_and_only_what_is_believed_changes(memory: M
         await memory.knowledge.change("a", uuid4(), FactChange(content="e"))
 
 
+@in_every_mode
 async def test_a_belief_ends_and_its_history_stays(memory: Memory) -> None:
     first, _ = await memory.knowledge.put("a", price("1.10"))
     ended = await memory.knowledge.end("a", first.id)
@@ -199,6 +207,7 @@ async def test_a_belief_ends_and_its_history_stays(memory: Memory) -> None:
     assert await facts(memory) == [again]
 
 
+@in_every_mode
 async def test_erasure_of_a_fact_takes_its_history_and_nothing_else(memory: Memory) -> None:
     first, _ = await memory.knowledge.put("a", price("1.10"))
     await memory.knowledge.end("a", first.id)
@@ -216,6 +225,7 @@ async def test_erasure_of_a_fact_takes_its_history_and_nothing_else(memory: Memo
     assert await memory.knowledge.read("b", stranger.id) == stranger
 
 
+@in_every_mode
 async def test_facts_are_found_by_what_they_are_about(memory: Memory) -> None:
     for number in range(4):
         await memory.knowledge.put(
@@ -230,6 +240,7 @@ async def test_facts_are_found_by_what_they_are_about(memory: Memory) -> None:
         await contents(memory, metadata=b"{")
 
 
+@in_every_mode
 async def test_pages_list_what_was_believed_when_the_first_one_was_read(memory: Memory) -> None:
     told = [(await memory.knowledge.put("a", price(str(n), key=f"k{n}")))[0] for n in range(9)]
     page = await memory.knowledge.page("a", KnowledgeQuery(limit=4))
@@ -251,6 +262,7 @@ async def test_pages_list_what_was_believed_when_the_first_one_was_read(memory: 
         await memory.knowledge.page("a", KnowledgeQuery(cursor="nonsense"))
 
 
+@in_every_mode
 async def test_a_refused_fact_ends_no_belief(memory: Memory) -> None:
     first, _ = await memory.knowledge.put("a", price("1.10"))
     for refused in (price("1.20", metadata={"n": Raw(b"1e200000")}), price("  "), price("1.20", topic="\t")):

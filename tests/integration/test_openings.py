@@ -18,7 +18,7 @@ from agentmemory_engine.settings import Settings
 from agentmemory_engine.shards import Opener
 from agentmemory_engine.turns import parse_turn
 from support.backups import Backup, flush
-from support.memories import MakeMemory, admin_postgres, admin_redis
+from support.memories import MakeMemory, admin_postgres, admin_redis, parts_of
 
 
 async def write(memory: Memory, number: int, agent: str = "a") -> Receipt:
@@ -48,7 +48,7 @@ async def test_a_restart_without_loss_loses_nothing(quiet: Memory, stores: Local
     await stores.valkey.kill()
     await stores.valkey.start()
     with pytest.raises(ShardClosed):
-        await quiet._journal._append(_submission("a"))
+        await parts_of(quiet).journal._append(_submission("a"))
     await flush(quiet)
     assert await contents(quiet) == ["1"]
     assert (await quiet.read_document("a")).body == b'{"v": 1}'
@@ -131,7 +131,7 @@ async def test_flushall_closes_the_shards_until_they_are_opened(
     async with admin_redis(stores) as client:
         await client.flushall()
     with pytest.raises(ShardClosed):
-        await quiet._journal.read_key(
+        await parts_of(quiet).journal._read_key(
             settings.shard_of("a"), "GET", settings.keys.document(settings.shard_of("a"), "a")
         )
     await flush(quiet)
@@ -184,7 +184,7 @@ async def test_an_opener_that_dies_half_way_is_followed_by_one_that_begins_anew(
     monkeypatch.setattr(Opener, step, die)
     await quiet.consolidator.round()
     monkeypatch.undo()
-    assert not (await quiet._journal.probe(quiet.settings.shard_of("a"))).open
+    assert not (await parts_of(quiet).journal.probe(quiet.settings.shard_of("a"))).open
     await flush(quiet)
     assert await contents(quiet) == ["1"]
 
@@ -198,7 +198,7 @@ async def test_an_opener_that_was_overtaken_opens_nothing(
     opener = quiet.consolidator._opener
     await stores.valkey.kill()
     await stores.valkey.start()
-    connection = await quiet._redis.connection()
+    connection = await parts_of(quiet).redis.connection()
     assert connection.info is not None
     run_id = connection.info.run_id
     old = await opener._begin(owned, at_least=0)
@@ -208,7 +208,7 @@ async def test_an_opener_that_was_overtaken_opens_nothing(
     assert (await opener._put_token(run_id, old))[0] == b"behind"
     assert await opener._record(old, run_id, Entry(0, 0), Entry(0, 0)) is None
     assert not await opener._restore(old, run_id)
-    assert (await quiet._journal.probe(shard)).mark == (run_id, newer.opening)
+    assert (await parts_of(quiet).journal.probe(shard)).mark == (run_id, newer.opening)
 
 
 async def test_a_batch_read_under_another_opening_is_dropped(
@@ -221,9 +221,9 @@ async def test_a_batch_read_under_another_opening_is_dropped(
     await stores.valkey.start()
     await flush_openings(quiet)
     assert not await quiet.consolidator.move_batch(stale)
-    assert len(await quiet._tail.pending("a")) == 1
-    assert not await quiet._journal.settle(shard, opening=stale.opening, durable=Entry(9, 9), leases=[])
-    assert len(await quiet._tail.pending("a")) == 1
+    assert len(await parts_of(quiet).tail.pending("a")) == 1
+    assert not await parts_of(quiet).journal.settle(shard, opening=stale.opening, durable=Entry(9, 9), leases=[])
+    assert len(await parts_of(quiet).tail.pending("a")) == 1
 
 
 async def flush_openings(memory: Memory) -> None:
@@ -277,7 +277,7 @@ async def test_a_document_that_postgres_lost_does_not_expire_before_it_is_snapsh
         assert await client.pttl(settings.keys.document(shard, "a")) == -1
         await flush(quiet)
         assert await client.pttl(settings.keys.document(shard, "a")) > 0
-    snapshot = await quiet._working.last_snapshot("a")
+    snapshot = await parts_of(quiet).working.last_snapshot("a")
     assert snapshot is not None and snapshot.body == b'{"v": 1}'
 
 

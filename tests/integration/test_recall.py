@@ -23,7 +23,7 @@ from agentmemory_engine.recall import RecallQuery, Recency
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.terms import terms_of
 from agentmemory_engine.turns import parse_turn
-from support.memories import MakeMemory, admin_postgres, admin_redis
+from support.memories import MakeMemory, admin_postgres, admin_redis, consolidate, in_every_mode
 
 WORDS = ["tank", "fan", "pressure", "battery", "heater", "valve", "water", "sleep", "burn", "angle"]
 
@@ -103,6 +103,7 @@ async def test_an_acknowledged_event_is_found_by_keyword_at_once(make_memory: Ma
         assert await found(memory, "tank", agent="b") == []
 
 
+@in_every_mode
 async def test_the_ranking_is_exhaustive_in_every_mix_of_tiers(make_memory: MakeMemory) -> None:
     dice = random.Random(5)
     async with make_memory(max_delay=600.0, embedder=Letters()) as memory:
@@ -118,10 +119,11 @@ async def test_the_ranking_is_exhaustive_in_every_mix_of_tiers(make_memory: Make
 
 
 async def flush(memory: Memory, receipt: Any, agent: str = "a") -> None:
-    await memory.consolidator.flush()
+    await consolidate(memory)
     await memory.wait([(agent, receipt.position)], "durable", 20)
 
 
+@in_every_mode
 async def test_writers_at_work_do_not_disturb_a_ranking(make_memory: MakeMemory) -> None:
     """Several sidecars write and ask at once; whatever was acknowledged before a question is found by it."""
     async with make_memory(max_delay=0.05) as one, make_memory(max_delay=0.05) as other:
@@ -168,6 +170,7 @@ def bump_revision(settings: Settings) -> str:
     return text.replace("{schema}", settings.keys.schema)
 
 
+@in_every_mode
 async def test_a_gap_has_all_indexes_built_anew(
     make_memory: MakeMemory, stores: LocalStores, settings: Settings
 ) -> None:
@@ -183,6 +186,7 @@ async def test_a_gap_has_all_indexes_built_anew(
         await assert_exhaustive(memory, "fan")
 
 
+@in_every_mode
 async def test_filters_narrow_and_nothing_else(make_memory: MakeMemory) -> None:
     start = datetime(2026, 11, 20, tzinfo=UTC)
     async with make_memory(max_delay=600.0, embedder=Letters()) as memory:
@@ -211,6 +215,7 @@ async def test_filters_narrow_and_nothing_else(make_memory: MakeMemory) -> None:
             assert len(few) == min(3, len(passing))
 
 
+@in_every_mode
 async def test_hybrid_says_what_each_part_scored_and_does_without_a_provider_that_is_down(
     make_memory: MakeMemory,
 ) -> None:
@@ -230,6 +235,7 @@ async def test_hybrid_says_what_each_part_scored_and_does_without_a_provider_tha
             await memory.recall("a", RecallQuery(query="tank", strategy="semantic"))
 
 
+@in_every_mode
 async def test_a_time_in_the_query_counts_unless_told_not_to(make_memory: MakeMemory) -> None:
     async with make_memory() as memory:
         for day in range(10, 20):
@@ -243,6 +249,7 @@ async def test_a_time_in_the_query_counts_unless_told_not_to(make_memory: MakeMe
         assert plain == ["tank 19"], "of equals the newest"
 
 
+@in_every_mode
 async def test_recency_and_diversity(make_memory: MakeMemory) -> None:
     now = datetime(2026, 11, 24, tzinfo=UTC)
     said = [("tank pressure low", 1), ("tank pressure low", 2), ("tank", 30), ("tank pressure fan", 60)]
@@ -275,11 +282,15 @@ async def test_an_error_leaves_no_index_that_is_half_of_it(
         await assert_exhaustive(memory, "walrus pelican heron")
 
 
+@in_every_mode
 async def test_dates_at_the_ends_of_time_keep_nobody_from_recall(make_memory: MakeMemory) -> None:
     async with make_memory() as memory:
         for at in ("9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"):
             body = {"events": [{"content": f"valid until {at}", "at": at}]}
-            await memory.record("a", parse_turn(json.dumps(body).encode()))
+            await flush(memory, await memory.record("a", parse_turn(json.dumps(body).encode())))
+        page = await memory.timeline("a", TimelineQuery())
+        assert [event.at.isoformat()[:4] for event in page.events] == ["9999", "0001"]
+        assert all(event.at.tzinfo is not None for event in page.events)
         for zone in ("UTC", "Europe/Vienna", "America/New_York"):
             assert len(await found(memory, "valid until 9999-12-31", zone=ZoneInfo(zone))) == 2
 
@@ -305,6 +316,7 @@ async def test_a_turn_that_was_sent_again_after_redis_forgot_is_one_hit(
         RecallQuery(vector=[1.0], strategy="keyword"), RecallQuery(vector=[1.0], strategy="hybrid"),
     ],
 )  # fmt: skip
+@in_every_mode
 async def test_what_cannot_be_asked(memory: Memory, query: RecallQuery) -> None:
     with pytest.raises(InvalidInput):
         await memory.recall("a", query)

@@ -17,7 +17,7 @@ from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
 from agentmemory_sidecar.metrics import Metrics
 from support.backups import flush
-from support.memories import MakeMemory, admin_postgres
+from support.memories import MakeMemory, admin_postgres, parts_of, retention_of
 from support.sidecars import LettersEmbedder
 
 DAY = 86_400.0
@@ -70,7 +70,7 @@ async def test_words_of_what_went_count_no_more(quiet: Memory, stores: LocalStor
     query = RecallQuery(query="pears", strategy="keyword")
     assert len((await quiet.recall("a", query)).hits) == 1
     await age(stores, settings, *(f"old apples {number}" for number in range(3)))
-    assert await quiet.retention.sweep() == 3
+    assert await retention_of(quiet).sweep() == 3
     found = [(hit.event.content, hit.score) for hit in (await quiet.recall("a", query)).hits]
     assert found == [(hit.event.content, hit.score) for hit in (await quiet.recall("b", query)).hits]
     assert [content for content, _ in found] == ["new pears"]
@@ -84,13 +84,13 @@ async def test_what_is_too_old_goes_with_its_vectors_and_the_rest_stays(
     await write(quiet, "long ago", more=', "at": "2001-01-01T00:00:00Z"')
     await write(quiet, "old too", "b")
     await flush(quiet)
-    while await quiet._vectors.embed_batch():
+    while await parts_of(quiet).vectors.embed_batch():
         pass
     await write(quiet, "old and not embedded", "c")
     await flush(quiet)
     await age(stores, settings, "old", "old too", "old and not embedded")
     await write(quiet, "pending")
-    assert await quiet.retention.sweep() == 3
+    assert await retention_of(quiet).sweep() == 3
     assert await contents(quiet) == ["long ago", "pending"]
     assert [await contents(quiet, agent) for agent in "bc"] == [[], []]
     vectors = await execute(stores, settings, "SELECT agent_id FROM {schema}.event_embeddings")
@@ -102,7 +102,7 @@ async def test_what_is_too_old_goes_with_its_vectors_and_the_rest_stays(
     assert await quiet.state("a", written.position) == "searchable"
     revisions = await execute(stores, settings, "SELECT agent_id FROM {schema}.agent_revisions ORDER BY agent_id")
     assert [row["agent_id"] for row in revisions] == ["a", "b", "c"]
-    assert await quiet.retention.sweep() == 0
+    assert await retention_of(quiet).sweep() == 0
     await flush(quiet)
     assert await contents(quiet) == ["long ago", "pending"]
 
@@ -118,7 +118,7 @@ async def test_many_agents_and_many_events_go_in_small_steps(
         await write(quiet, "new", f"agent-{number}")
     await flush(quiet)
     await age(stores, settings, *(f"old {event}" for event in range(7)))
-    assert await quiet.retention.sweep() == 21
+    assert await retention_of(quiet).sweep() == 21
     assert [await contents(quiet, f"agent-{number}") for number in range(7)] == [["new"]] * 7
     revisions = await execute(stores, settings, "SELECT revision FROM {schema}.agent_revisions ORDER BY agent_id")
     assert [row["revision"] for row in revisions] == [1, 1, 2, 2, 3, 3]
@@ -131,12 +131,12 @@ async def test_only_the_owner_of_a_shard_deletes(
     await flush(quiet)
     await age(stores, settings, "old")
     async with make_memory(work=False, instance="two", retention=DAY) as other:
-        assert await other.retention.sweep() == 0
+        assert await retention_of(other).sweep() == 0
         await execute(stores, settings, "UPDATE {schema}.shards SET lease_until = '-infinity'")
         await other.consolidator._ownership.renew(all_of_them=True)
-        assert await quiet.retention.sweep() == 0
+        assert await retention_of(quiet).sweep() == 0
         assert await contents(quiet) == ["old"]
-        assert await other.retention.sweep() == 1
+        assert await retention_of(other).sweep() == 1
 
 
 async def test_the_worker_deletes_by_itself_and_counts(

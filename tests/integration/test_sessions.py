@@ -15,7 +15,7 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.sessions import NewSession, SessionChange, SessionQuery
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
-from support.memories import MakeMemory, admin_postgres
+from support.memories import MakeMemory, admin_postgres, consolidate, in_every_mode
 
 HOUR_AGO = "2026-01-12T09:00:00Z"
 
@@ -31,9 +31,10 @@ async def record(memory: Memory, session: str, *, at: str | None = None) -> str:
 
 
 async def flush(memory: Memory) -> None:
-    await memory.consolidator._ownership.renew(all_of_them=True)
-    await memory.consolidator.round()
-    await memory.consolidator.flush()
+    if memory.parts.consolidator is not None:
+        await memory.parts.consolidator._ownership.renew(all_of_them=True)
+        await memory.parts.consolidator.round()
+    await consolidate(memory)
 
 
 async def names(memory: Memory, **query: object) -> list[str]:
@@ -52,6 +53,7 @@ async def walk(memory: Memory, limit: int) -> list[str]:
             return found
 
 
+@in_every_mode
 async def test_a_session_is_there_as_soon_as_it_is_started(memory: Memory) -> None:
     started, new = await memory.sessions.start("a", NewSession(id="day-1", metadata=members(task="q2")))
     assert new and started.ended_at is None and started.last_event_at is None
@@ -64,6 +66,7 @@ async def test_a_session_is_there_as_soon_as_it_is_started(memory: Memory) -> No
     assert (await memory.sessions.page("b", SessionQuery())).sessions == []
 
 
+@in_every_mode
 async def test_starting_again_merges_and_opens_nothing(memory: Memory) -> None:
     await memory.sessions.start("a", NewSession(id="s", metadata=members(a=1, b={"c": 2})))
     ended = await memory.sessions.change("a", "s", SessionChange(ended=True))
@@ -74,6 +77,7 @@ async def test_starting_again_merges_and_opens_nothing(memory: Memory) -> None:
     assert plain == again
 
 
+@in_every_mode
 async def test_a_repeated_start_undoes_nothing(memory: Memory) -> None:
     new = NewSession(id="s", metadata=members(a=1))
     await memory.sessions.start("a", new, key="k")
@@ -88,6 +92,7 @@ async def test_a_repeated_start_undoes_nothing(memory: Memory) -> None:
     assert await memory.sessions.start("a", NewSession(), key="another") == (nameless, False)
 
 
+@in_every_mode
 async def test_many_who_start_one_session_start_it_once(memory: Memory) -> None:
     started = await asyncio.gather(
         *(memory.sessions.start("a", NewSession(id="s", metadata=members(**{f"m{n}": n}))) for n in range(20))
@@ -97,6 +102,7 @@ async def test_many_who_start_one_session_start_it_once(memory: Memory) -> None:
     assert json.loads(session.metadata or b"") == {f"m{n}": n for n in range(20)}
 
 
+@in_every_mode
 async def test_a_start_that_meets_its_own_key_under_way_is_a_repetition(
     memory: Memory, stores: LocalStores, settings: Settings
 ) -> None:
@@ -118,6 +124,7 @@ async def test_a_start_that_meets_its_own_key_under_way_is_a_repetition(
     assert (await memory.sessions.read("a", "s")).metadata is None
 
 
+@in_every_mode
 async def test_ending_twice_is_harmless_and_a_late_event_does_not_open_it(make_memory: MakeMemory) -> None:
     async with make_memory(work=False) as memory:
         await flush(memory)
@@ -126,7 +133,7 @@ async def test_ending_twice_is_harmless_and_a_late_event_does_not_open_it(make_m
         assert first.ended_at is not None
         assert await memory.sessions.change("a", "s", SessionChange(ended=True)) == first
         await record(memory, "s")
-        await memory.consolidator.flush()
+        await consolidate(memory)
         late = await memory.sessions.read("a", "s")
         assert late.ended_at == first.ended_at and late.metadata == first.metadata
         assert late.last_event_at is not None and late.last_event_at > first.ended_at
@@ -134,11 +141,12 @@ async def test_ending_twice_is_harmless_and_a_late_event_does_not_open_it(make_m
         assert opened.ended_at is None and await names(memory, ended=False) == ["s"]
 
 
+@in_every_mode
 async def test_what_only_a_turn_has_named_is_a_session(make_memory: MakeMemory) -> None:
     async with make_memory(work=False, max_delay=600.0) as memory:
         await flush(memory)
         await record(memory, "old", at=HOUR_AGO)
-        await memory.consolidator.flush()
+        await consolidate(memory)
         await record(memory, "new")
         await record(memory, "old")
         assert await names(memory) == ["new", "old"] == await walk(memory, 1)
@@ -152,22 +160,24 @@ async def test_what_only_a_turn_has_named_is_a_session(make_memory: MakeMemory) 
         with pytest.raises(NoSession):
             await memory.sessions.change("a", "unknown", SessionChange(ended=True))
         before = [await memory.sessions.read("a", name) for name in ("new", "old")]
-        await memory.consolidator.flush()
+        await consolidate(memory)
         assert [await memory.sessions.read("a", name) for name in ("new", "old")] == before
         assert await names(memory) == ["new", "old"] and await names(memory, ended=True) == ["new"]
 
 
+@in_every_mode
 async def test_an_event_before_the_start_moves_it_back(make_memory: MakeMemory) -> None:
     async with make_memory(work=False) as memory:
         await flush(memory)
         await memory.sessions.start("a", NewSession(id="s"))
         await record(memory, "s", at=HOUR_AGO)
-        await memory.consolidator.flush()
+        await consolidate(memory)
         session = await memory.sessions.read("a", "s")
         assert session.started_at == session.last_event_at
         assert session.started_at.isoformat() == "2026-01-12T09:00:00+00:00"
 
 
+@in_every_mode
 async def test_pages_neither_double_nor_miss_whatever_is_written_meanwhile(memory: Memory) -> None:
     for number in range(9):
         await memory.sessions.start("a", NewSession(id=f"s{number}"))
@@ -186,6 +196,7 @@ async def test_pages_neither_double_nor_miss_whatever_is_written_meanwhile(memor
             await memory.sessions.page("a", SessionQuery(cursor=cursor))
 
 
+@in_every_mode
 async def test_sessions_are_found_by_their_metadata(memory: Memory) -> None:
     await memory.sessions.start("a", NewSession(id="one", metadata=members(task="q2", tags=["x", "y"])))
     await memory.sessions.start("a", NewSession(id="two", metadata=members(task="q3", tags=["y"])))
@@ -198,6 +209,7 @@ async def test_sessions_are_found_by_their_metadata(memory: Memory) -> None:
     assert cleared.metadata is None and await names(memory, metadata=b"{}") == ["one"]
 
 
+@in_every_mode
 async def test_a_value_that_cannot_be_kept_changes_nothing(memory: Memory) -> None:
     await memory.sessions.start("a", NewSession(id="s", metadata=members(a=1)))
     huge = {"a": Raw(b"1e200000")}

@@ -399,6 +399,7 @@ async def test_without_stores_it_listens_at_once_and_says_why_it_waits_only_once
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     url, dsn = (text.format(port=server.sockets[0].getsockname()[1]) for text in UNREACHABLE[case])
+    assert config.redis is not None
     async with Running(replace(config, redis=replace(config.redis, url=url), postgres_dsn=dsn)) as running:
         assert (await running.ops("/healthz")).status == 200
         assert set((await running.ops("/readyz")).json()["reasons"]) == {"redis", "postgres"}

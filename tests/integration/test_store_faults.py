@@ -15,7 +15,7 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.redis import Credentials
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
-from support.memories import MakeMemory, admin_postgres, admin_redis
+from support.memories import MakeMemory, admin_postgres, admin_redis, parts_of
 
 
 async def record(memory: Memory, agent: str, content: str) -> Any:
@@ -39,7 +39,7 @@ async def test_a_full_redis_is_drained_after_a_reconnect(make_memory: MakeMemory
         try:
             with pytest.raises(JournalFull):
                 await record(memory, "a", "refused")
-            memory._redis.drop()
+            parts_of(memory).redis.drop()
             memory.consolidator.hurry(memory.settings.shard_of("a"))
             await until_durable(memory, "a", receipt)
         finally:
@@ -144,7 +144,7 @@ async def test_large_documents_are_snapshotted_a_few_at_a_time(
         assert max(sizes) < 3000 and len(sizes) >= 6
         assert (await memory.status()).pending == 0
         for number in range(12):
-            assert await memory._working.last_snapshot(f"agent-{number}") is not None
+            assert await parts_of(memory).working.last_snapshot(f"agent-{number}") is not None
 
 
 async def test_the_tail_of_many_agents_is_right_and_forgets_what_is_durable(
@@ -160,8 +160,8 @@ async def test_the_tail_of_many_agents_is_right_and_forgets_what_is_durable(
                 assert await contents(memory, agent) == [f"{agent} {number}" for number in range(turn + 1)]
         await memory.consolidator.flush()
         await record(memory, agents[0], "last")
-        assert [event.content for event in await memory._tail.pending(agents[0])] == ["last"]
-        followed = memory._tail._shards[memory.settings.shard_of(agents[0])]
+        assert [event.content for event in await parts_of(memory).tail.pending(agents[0])] == ["last"]
+        followed = parts_of(memory).tail._shards[memory.settings.shard_of(agents[0])]
         assert sum(map(len, followed.agents.values())) == 1
 
 
@@ -184,7 +184,7 @@ async def test_a_sidecar_that_starts_without_postgres_serves_what_redis_holds(
                 async with admin_redis(stores) as client:
                     await client.set(second.settings.keys.identity, "of another memory")
                 with pytest.raises(ForeignStore):
-                    await second._redis.refresh()
+                    await parts_of(second).redis.refresh()
         finally:
             await stores.postgres.start()
 

@@ -40,6 +40,7 @@ class Secured:
 
     async def ask_redis(self, port: int | None = None) -> None:
         """On a connection of its own. Raises StoreUnavailable."""
+        assert self.config.redis is not None
         redis = Redis(replace(self.config.redis, url=f"rediss://{HOST}:{port or self.redis.port}"))
         try:
             await redis.execute("PING")
@@ -49,6 +50,7 @@ class Secured:
     async def ask_postgres(self, sslmode: str = "verify-full") -> None:
         """On a connection of its own. Raises StoreUnavailable."""
         files = self.config.credentials
+        assert self.config.postgres_dsn is not None
         dsn = self.config.postgres_dsn.replace("verify-full", sslmode)
         schema = self.config.settings.keys.schema
         postgres = Postgres(dsn, files.login("postgres"), schema=schema, trust=files.trust("postgres"))

@@ -18,7 +18,7 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.recall import RecallQuery
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
-from support.memories import MakeMemory, admin_postgres
+from support.memories import MakeMemory, admin_postgres, parts_of
 
 DIMENSIONS = 8
 
@@ -125,7 +125,7 @@ async def test_only_the_text_that_no_provider_takes_is_given_up(make_memory: Mak
         await memory.consolidator.flush()
         for _ in range(10):
             try:
-                await memory._vectors.embed_batch()
+                await parts_of(memory).vectors.embed_batch()
             except EmbeddingUnavailable:
                 continue
         status = await memory.status()
@@ -156,7 +156,7 @@ async def test_what_has_any_text_is_embedded(make_memory: MakeMemory, event: str
 async def test_a_model_keeps_its_number(make_memory: MakeMemory, stores: LocalStores, settings: Settings) -> None:
     for _ in range(3):
         async with make_memory(embedder=Oracle(), work=False) as memory:
-            assert await memory._vectors.model() == 1
+            assert await parts_of(memory).vectors.model() == 1
     connection = await admin_postgres(stores)
     last = await connection.fetchval(f'SELECT last_value FROM "{settings.keys.schema}".embedding_models_model_seq')
     await connection.close()

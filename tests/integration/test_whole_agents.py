@@ -26,7 +26,7 @@ from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
 from agentmemory_sidecar.config import Config
 from support.backups import flush
-from support.memories import MakeMemory, admin_postgres
+from support.memories import MakeMemory, admin_postgres, parts_of
 from support.sidecars import LettersEmbedder, Running
 
 
@@ -423,7 +423,7 @@ async def test_imported_facts_are_found_by_meaning_and_their_versions_follow_eac
         facts = [line async for line in memory.exporter.lines(begun) if isinstance(line, Fact)]
         assert (await memory.import_rows("copy", [], facts)).knowledge == 2
         assert (await memory.import_rows("copy", [], facts)).knowledge == 0
-        while await memory._vectors.embed_batch():
+        while await parts_of(memory).vectors.embed_batch():
             pass
         for agent in ("a", "copy"):
             found = await memory.knowledge.search(agent, FactQuery(query="Berlin", strategy="semantic"))

@@ -6,15 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 import asyncpg
+import pytest
 import redis.asyncio
 
 from agentmemory.local.stores import LocalStores
+from agentmemory_engine.hybrid import HybridParts
 from agentmemory_engine.memory import Memory
+from agentmemory_engine.parts import Retaining
 from agentmemory_engine.redis import Credentials
 from agentmemory_engine.schema import migrate, provision
 from agentmemory_engine.settings import Settings
 
 MakeMemory = Callable[..., Memory]
+
+in_every_mode = pytest.mark.parametrize("mode", ["Hybrid", "Postgres"], indirect=True)
+"""For tests of what all modes promise."""
 
 
 def admin_redis(stores: LocalStores) -> Any:
@@ -47,3 +53,21 @@ async def prepare(stores: LocalStores, settings: Settings) -> Credentials:
 def postgres_dsn(stores: LocalStores) -> str:
     """The DSN without a user, as a sidecar gets it."""
     return stores.postgres_dsn_admin.replace("postgres@", "", 1)
+
+
+def parts_of(memory: Memory) -> HybridParts:
+    """What a memory in mode Hybrid is made of."""
+    assert isinstance(memory.parts, HybridParts)
+    return memory.parts
+
+
+async def consolidate(memory: Memory) -> None:
+    """Make durable what is not so at once in its mode."""
+    if memory.parts.consolidator is not None:
+        await memory.parts.consolidator.flush()
+
+
+def retention_of(memory: Memory) -> Retaining:
+    """What lets go of old events, in a memory that does."""
+    assert memory.parts.retention is not None
+    return memory.parts.retention

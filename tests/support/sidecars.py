@@ -46,8 +46,10 @@ def make_config(stores: LocalStores, settings: Settings, credentials: Credential
     """A configuration on free ports, for stores that answer at once or not at all."""
     address = RedisAddress(url=stores.redis_url, credentials=credentials.login("redis"), timeout=0.2)
     values: dict[str, Any] = {
-        "settings": settings, "embedding": EmbeddingSpec(provider="None"), "redis": address,
-        "postgres_dsn": postgres_dsn(stores), "credentials": credentials, "port": 0, "ops_host": "127.0.0.1",
+        "settings": settings, "embedding": EmbeddingSpec(provider="None"),
+        "redis": address if "redis" in settings.stores else None,
+        "postgres_dsn": postgres_dsn(stores) if "postgres" in settings.stores else None,
+        "credentials": credentials, "port": 0, "ops_host": "127.0.0.1",
         "ops_port": 0, "stop_timeout": 5.0,
     }  # fmt: skip
     return Config(**values | changes)
@@ -116,13 +118,13 @@ class Running:
         self, config: Config, *, embedder: Embedder | None = None, work: bool = True, postgres_timeout: float = 1.0
     ) -> None:
         self.config = config
-        self.metrics = Metrics()
-        login = config.credentials.login("postgres")
-        redis = Redis(config.redis)
-        postgres = Postgres(
-            config.postgres_dsn, login, schema=config.settings.keys.schema, timeout=postgres_timeout,
-            trust=config.credentials.trust("postgres"),
-        )  # fmt: skip
+        self.metrics = Metrics(config.settings.stores)
+        redis = None if config.redis is None else Redis(config.redis)
+        postgres = None
+        if config.postgres_dsn is not None:
+            files, schema = config.credentials, config.settings.keys.schema
+            login, trust = files.login("postgres"), files.trust("postgres")
+            postgres = Postgres(config.postgres_dsn, login, schema=schema, timeout=postgres_timeout, trust=trust)
         self.memory = Memory(config.settings, redis, postgres, embedder or NullEmbedder(), self.metrics, work=work)
         self.sidecar = Sidecar(config, self.memory, self.metrics)
         self._session: aiohttp.ClientSession | None = None

@@ -24,7 +24,7 @@ class Looks:
         self.renewals = 0
         self.refusals: dict[str, str] = {}
         self._now = 0.0
-        self._watch = LoginWatch(files, self._renew, interval=2.0)
+        self._watch = LoginWatch(files, ("redis", "postgres"), self._renew, interval=2.0)
 
     def monotonic(self) -> float:
         return self._now
@@ -96,7 +96,7 @@ async def test_a_failure_of_our_own_does_not_end_the_watch(tmp_path: Path, caplo
             twice.set()
         raise RuntimeError("a mistake")
 
-    watching = asyncio.create_task(LoginWatch(files, fail, interval=0.001).run())
+    watching = asyncio.create_task(LoginWatch(files, ("redis", "postgres"), fail, interval=0.001).run())
     await twice.wait()
     watching.cancel()
     await asyncio.wait({watching})

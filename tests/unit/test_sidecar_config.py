@@ -104,9 +104,23 @@ def test_a_body_has_room_for_the_largest_document(load: Load) -> None:
 def test_external_stores_are_used_where_the_environment_names_none(load: Load) -> None:
     spec = "{redis: {external: {host: '::1', tls: true}}, postgres: {external: {host: pg, database: 'a b'}}}"
     config = load(with_spec(spec), AGENTMEMORY_REDIS_URL=None, AGENTMEMORY_POSTGRES_DSN=None)
+    assert config.redis is not None
     assert config.redis.url == "rediss://[::1]:6379"
     assert config.postgres_dsn == "postgresql://pg:5432/a%20b?sslmode=prefer"
-    assert load(with_spec(spec)).redis.url == STORES["AGENTMEMORY_REDIS_URL"]
+    address = load(with_spec(spec)).redis
+    assert address is not None and address.url == STORES["AGENTMEMORY_REDIS_URL"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "needed", "spared"),
+    [("Postgres", "AGENTMEMORY_POSTGRES_DSN", "AGENTMEMORY_REDIS_URL"),
+     ("Redis", "AGENTMEMORY_REDIS_URL", "AGENTMEMORY_POSTGRES_DSN")],
+)  # fmt: skip
+def test_a_mode_wants_the_address_of_its_own_store_only(load: Load, mode: str, needed: str, spared: str) -> None:
+    config = load(with_spec(f"{{mode: {mode}}}"), **{spared: None})
+    assert (config.redis is None, config.postgres_dsn is None) == (mode == "Postgres", mode == "Redis")
+    with pytest.raises(ConfigError, match=needed):
+        load(with_spec(f"{{mode: {mode}}}"), **{needed: None})
 
 
 def test_events_are_kept_for_good_unless_a_retention_is_given(load: Load) -> None:
@@ -146,8 +160,8 @@ def test_export_and_erasure_are_allowed_only_where_it_is_said(load: Load) -> Non
         ("{embedding: {provider: OpenAI, model: ''}}", "spec.embedding.model"),
         ("{embedding: {model: small}}", "spec.embedding.model: it is for the provider OpenAI only"),
         ("{embedding: {provider: None, baseUrl: 'http://a'}}", "spec.embedding.baseUrl: it is for the provider"),
-        ("{mode: Redis}", "spec.mode: this version serves Hybrid only"),
-        ("{mode: Postgres}", "spec.mode: this version serves Hybrid only"),
+        ("{mode: Redis, postgres: {managed: {}}}", "spec.postgres: mode Redis does without it"),
+        ("{mode: Postgres, redis: {external: {host: a}}}", "spec.redis: mode Postgres does without it"),
         ("{mode: hybrid}", "spec.mode"),
         ("{recall: {index: {kind: HNSW}}}", "spec.recall.index.kind: this version"),
         ("{redis: {managed: {}, external: {host: a}}}", "spec.redis: managed and external"),
@@ -227,7 +241,8 @@ def test_a_mistake_in_the_environment_is_named_and_shows_no_secret(
 
 @pytest.mark.parametrize("url", ["redis://h", "rediss://h:1/0", "unix:///a/b.sock", "redis://[::1]:6379/"])
 def test_addresses_that_the_engine_takes(load: Load, url: str) -> None:
-    assert load(AGENTMEMORY_REDIS_URL=url).redis.url == url
+    address = load(AGENTMEMORY_REDIS_URL=url).redis
+    assert address is not None and address.url == url
 
 
 def test_a_login_is_read_anew_each_time(tmp_path: Path) -> None:
@@ -253,9 +268,9 @@ def test_a_login_that_cannot_be_read_is_the_stores_trouble(tmp_path: Path, conte
 
 def test_logins_are_made_once_and_for_their_owner_alone(tmp_path: Path) -> None:
     files = CredentialFiles(tmp_path / "new")
-    assert len(files.create("someone")) == 4
+    assert len(files.create("someone", ("redis", "postgres"))) == 4
     first = files.login("redis")(), files.login("postgres")()
-    assert files.create("someone-else") == []
+    assert files.create("someone-else", ("redis", "postgres")) == []
     assert (files.login("redis")(), files.login("postgres")()) == first
     assert {login.username for login in first} == {"someone"}
     assert len({login.password for login in first}) == 2

@@ -17,6 +17,7 @@ ROW = re.compile(r"^\| `(agentmemory_\w+)`(?: by (.+?))? \| (\w+) \|", re.MULTIL
 
 def status(**changes: object) -> Status:
     values: dict[str, object] = {
+        "mode": "Hybrid",
         "lag": 2.0, "pending": 3, "dead_letters": 1, "unembedded": 4, "unembeddable": 5, "persistence": "x",
         "shards": [], "degraded": [],
     }  # fmt: skip

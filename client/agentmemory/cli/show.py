@@ -129,17 +129,19 @@ def status(console: Console, found: Status) -> None:
     table = Table.grid(padding=(0, 3))
     opened = sum(shard.open is True for shard in found.shards)
     rows = {
+        "mode": found.mode or UNKNOWN,
         "lag": UNKNOWN if found.lag_seconds is None else f"{found.lag_seconds:.1f} s",
         "pending turns": _count(found.pending),
         "waiting for an embedding": _count(found.unembedded),
         "without one for good": _count(found.unembeddable),
         "dead letters": _count(found.dead_letters),
-        "Redis persistence": found.persistence or UNKNOWN,
-        "shards open": f"{opened} of {len(found.shards)}",
+        "persistence": found.persistence or UNKNOWN,
+        "shards open": f"{opened} of {len(found.shards)}" if found.shards else "",
         "not answering": ", ".join(found.degraded) or "none",
     }
     for name, value in rows.items():
-        table.add_row(name, value)
+        if value:
+            table.add_row(name, value)
     console.print(table)
 
 

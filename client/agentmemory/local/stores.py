@@ -1,10 +1,10 @@
-"""Both embedded stores as one thing below one directory."""
+"""The embedded stores as one thing below one directory."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Container, Coroutine, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,11 +15,14 @@ from agentmemory.local.postgres import Postgres, PostgresSettings
 from agentmemory.local.server import take_down_leftovers
 from agentmemory.local.valkey import ADMIN, Valkey, ValkeySettings
 
+STORES = ("redis", "postgres")
+
 
 class LocalStores:
     """A Valkey and a PostgreSQL whose data, passwords and sockets stand in `directory`, one run at a time.
 
-    The members `valkey` and `postgres` can be stopped, crashed and frozen by themselves; they come back at the same
+    `only` names the stores that are started, `redis` and `postgres` unless it says otherwise. The members `valkey` and
+    `postgres` can be stopped, crashed and frozen by themselves; they come back at the same
     address with the same data.
     """
 
@@ -29,8 +32,10 @@ class LocalStores:
         *,
         valkey: ValkeySettings | None = None,
         postgres: PostgresSettings | None = None,
+        only: Container[str] = STORES,
     ) -> None:
         self.directory = directory.resolve()
+        self.only = only
         self.valkey = Valkey(self.directory, valkey or ValkeySettings())
         self.postgres = Postgres(self.directory, postgres or PostgresSettings())
         self._lock = DirectoryLock(self.directory)
@@ -61,24 +66,25 @@ class LocalStores:
         return self.postgres.admin_password
 
     async def start(self) -> None:
-        """Start both; return when both take work.
+        """Start them; return when they take work.
 
         Raises:
             DirectoryInUse: another run holds the directory.
-            LocalStoreError: one of the stores did not come up; then neither runs.
+            LocalStoreError: one of the stores did not come up; then none runs.
         """
         await asyncio.to_thread(self.directory.mkdir, parents=True, exist_ok=True)
         self._lock.acquire()
         try:
-            await _both(self.valkey.start(), self.postgres.start())
+            servers = {"redis": self.valkey, "postgres": self.postgres}
+            await _all(server.start() for name, server in servers.items() if name in self.only)
         except BaseException:
             await self.stop()
             raise
 
     async def stop(self) -> None:
-        """Stop both in good order; no effect on one that does not run."""
+        """Stop them in good order; no effect on one that does not run."""
         try:
-            await _both(self.valkey.stop(), self.postgres.stop())
+            await _all((self.valkey.stop(), self.postgres.stop()))
         finally:
             self._lock.release()
 
@@ -101,9 +107,9 @@ class LocalStores:
         await asyncio.to_thread(_erase, directory)
 
 
-async def _both(first: Coroutine[Any, Any, None], second: Coroutine[Any, Any, None]) -> None:
-    # Both get to their end, so that a failure of one never leaves the other half-way.
-    for outcome in await asyncio.gather(first, second, return_exceptions=True):
+async def _all(steps: Iterable[Coroutine[Any, Any, None]]) -> None:
+    # Each gets to its end, so that a failure of one never leaves another half-way.
+    for outcome in await asyncio.gather(*steps, return_exceptions=True):
         if outcome is not None:
             raise outcome
 

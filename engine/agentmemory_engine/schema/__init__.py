@@ -200,8 +200,8 @@ def _check_same(migration: Migration, checksum: str) -> None:
 async def _record_identity(connection: asyncpg.Connection[Any], schema: str, settings: Settings) -> None:
     await connection.execute(
         f"INSERT INTO {schema}.identity (namespace, name, mode, shards)"
-        " VALUES ($1, $2, 'Hybrid', $3) ON CONFLICT DO NOTHING",
-        settings.namespace, settings.name, settings.shards,
+        " VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        settings.namespace, settings.name, settings.mode, settings.shards,
     )  # fmt: skip
     check_owner(await connection.fetchrow(f"SELECT * FROM {schema}.identity"), settings)
     await connection.execute(
@@ -217,6 +217,11 @@ def check_owner(identity: Any, settings: Settings) -> Any:
         raise ForeignStore(
             f"The memory was made with {identity['shards']} shards, and {settings.shards} are configured; "
             f"the number cannot change, set `shards: {identity['shards']}`."
+        )
+    if identity["mode"] != settings.mode:
+        raise ForeignStore(
+            f"The memory was made in mode {identity['mode']}, and {settings.mode} is configured, which looks for "
+            f"it in another place. Set `mode: {identity['mode']}`, or export its agents into a new memory."
         )
     return identity
 

@@ -1,0 +1,98 @@
+"""Mode Hybrid: turns are accepted by Redis and consolidated into Postgres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentmemory_engine.barrier import Barrier
+from agentmemory_engine.channels import Channels
+from agentmemory_engine.consolidation import Consolidator
+from agentmemory_engine.dead_letters import DeadLetters
+from agentmemory_engine.embedding import Embedder
+from agentmemory_engine.erasure import Erasing
+from agentmemory_engine.events import Events
+from agentmemory_engine.export import Exporter
+from agentmemory_engine.fact_search import FactSearch
+from agentmemory_engine.identity import Identity
+from agentmemory_engine.indexes import Indexes
+from agentmemory_engine.journal import Journal
+from agentmemory_engine.knowledge import Knowledge
+from agentmemory_engine.observer import Observer
+from agentmemory_engine.parts import Parts
+from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.progress import Progress
+from agentmemory_engine.recall import Recall
+from agentmemory_engine.redis import Redis
+from agentmemory_engine.retention import OwnedShards, Retention
+from agentmemory_engine.semantic import Semantic
+from agentmemory_engine.sessions import Sessions
+from agentmemory_engine.settings import Settings
+from agentmemory_engine.shards import Opener, Ownership
+from agentmemory_engine.status import Reporter
+from agentmemory_engine.tail import Tail
+from agentmemory_engine.timelines import Timelines
+from agentmemory_engine.vectors import Vectors
+from agentmemory_engine.working import WorkingMemory
+from agentmemory_engine.writer import Writer
+
+
+@dataclass(frozen=True, kw_only=True)
+class HybridParts(Parts):
+    """The parts of a memory in this mode, and what they are made of."""
+
+    redis: Redis
+    postgres: Postgres
+    journal: Journal
+    tail: Tail
+    knowledge: Knowledge
+    vectors: Vectors
+    consolidator: Consolidator
+
+
+def compose(
+    settings: Settings, redis: Redis, postgres: Postgres, embedder: Embedder, observer: Observer
+) -> HybridParts:
+    """The parts of a memory in this mode."""
+    progress = Progress()
+    journal = Journal(redis, settings)
+    tail = Tail(journal, settings)
+    working = WorkingMemory(postgres, journal, settings)
+    events = Events(postgres, journal, tail, settings)
+    vectors = Vectors(postgres, embedder, settings, observer, progress)
+    semantic = Semantic(postgres, embedder, vectors, settings)
+    consolidator = Consolidator(
+        journal,
+        Opener(redis, postgres, journal, settings),
+        Ownership(postgres, settings),
+        Writer(postgres, settings, embed=embedder.enabled),
+        settings,
+        observer,
+        progress,
+    )
+    barrier = Barrier(postgres, consolidator, progress, settings)
+    search = FactSearch(postgres, semantic, vectors)
+    hold = OwnedShards(postgres, settings, lambda: consolidator.owned)
+    return HybridParts(
+        redis=redis,
+        postgres=postgres,
+        journal=journal,
+        tail=tail,
+        intake=journal,
+        working=working,
+        events=events,
+        timelines=Timelines(postgres, events, settings),
+        recall=Recall(postgres, semantic, Indexes(postgres), tail, settings),
+        sessions=Sessions(postgres, tail),
+        knowledge=Knowledge(postgres, search, settings, progress, embed=embedder.enabled),
+        exporter=Exporter(postgres, tail, events, working, barrier, settings, embed=embedder.enabled),
+        erasing=Erasing(postgres, journal, barrier, settings),
+        barrier=barrier,
+        reporter=Reporter(redis, postgres, journal, settings),
+        identity=Identity(redis, postgres, settings),
+        dead_letters=DeadLetters(postgres, embed=embedder.enabled),
+        vectors=vectors,
+        retention=Retention(postgres, settings, hold, observer) if settings.retention is not None else None,
+        channels=Channels(redis, settings),
+        consolidator=consolidator,
+        stores={"redis": redis, "postgres": postgres},
+    )

@@ -1,0 +1,66 @@
+"""Mode Postgres: turns are accepted by Postgres itself, in one transaction each; there is no Redis."""
+
+from __future__ import annotations
+
+from agentmemory_engine.dead_letters import DeadLetters
+from agentmemory_engine.embedding import Embedder
+from agentmemory_engine.events import Events
+from agentmemory_engine.export import Exporter
+from agentmemory_engine.fact_search import FactSearch
+from agentmemory_engine.indexes import Indexes
+from agentmemory_engine.knowledge import Knowledge
+from agentmemory_engine.observer import Observer
+from agentmemory_engine.parts import Parts
+from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.postgres_only.barrier import Barrier
+from agentmemory_engine.postgres_only.erasure import Erasing
+from agentmemory_engine.postgres_only.holds import AgentHold
+from agentmemory_engine.postgres_only.identity import Identity
+from agentmemory_engine.postgres_only.intake import Intake
+from agentmemory_engine.postgres_only.keys import KeyKeeper
+from agentmemory_engine.postgres_only.status import Reporter
+from agentmemory_engine.postgres_only.tail import NoTail
+from agentmemory_engine.progress import Progress
+from agentmemory_engine.recall import Recall
+from agentmemory_engine.retention import Retention
+from agentmemory_engine.semantic import Semantic
+from agentmemory_engine.sessions import Sessions
+from agentmemory_engine.settings import Settings
+from agentmemory_engine.timelines import Timelines
+from agentmemory_engine.vectors import Vectors
+from agentmemory_engine.working import WorkingMemory
+
+
+def compose(settings: Settings, postgres: Postgres, embedder: Embedder, observer: Observer) -> Parts:
+    """The parts of a memory in this mode."""
+    progress = Progress()
+    intake = Intake(postgres, settings, progress, embed=embedder.enabled)
+    tail = NoTail()
+    working = WorkingMemory(postgres, intake, settings)
+    events = Events(postgres, intake, tail, settings)
+    vectors = Vectors(postgres, embedder, settings, observer, progress)
+    semantic = Semantic(postgres, embedder, vectors, settings)
+    barrier = Barrier(postgres, progress)
+    search = FactSearch(postgres, semantic, vectors)
+    kept_for_good = settings.retention is None
+    return Parts(
+        intake=intake,
+        working=working,
+        events=events,
+        timelines=Timelines(postgres, events, settings),
+        recall=Recall(postgres, semantic, Indexes(postgres), tail, settings),
+        sessions=Sessions(postgres, tail),
+        knowledge=Knowledge(postgres, search, settings, progress, embed=embedder.enabled),
+        exporter=Exporter(postgres, tail, events, working, barrier, settings, embed=embedder.enabled),
+        erasing=Erasing(postgres, settings),
+        barrier=barrier,
+        reporter=Reporter(postgres, settings),
+        identity=Identity(postgres, settings),
+        dead_letters=DeadLetters(postgres, embed=embedder.enabled),
+        vectors=vectors,
+        retention=None if kept_for_good else Retention(postgres, settings, AgentHold(postgres), observer),
+        channels=None,
+        consolidator=None,
+        stores={"postgres": postgres},
+        workers={"keys": KeyKeeper(postgres, observer)},
+    )

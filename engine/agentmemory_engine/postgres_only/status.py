@@ -1,0 +1,59 @@
+"""Status of a memory that has only Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from agentmemory_engine.answers import Status
+from agentmemory_engine.errors import Unavailable
+from agentmemory_engine.postgres import Postgres
+from agentmemory_engine.schema import check_schema
+from agentmemory_engine.settings import Settings
+from agentmemory_engine.status import LATE, PATIENCE, reason_of, within
+
+
+class Reporter:
+    """Answers for the whole memory. Nothing is ever pending: a turn is durable when it is accepted."""
+
+    def __init__(self, postgres: Postgres, settings: Settings) -> None:
+        self._postgres = postgres
+        self._settings = settings
+
+    async def status(self) -> Status:
+        """Never raises for a store that is down: its part is None, and `degraded` names it."""
+        counts = await within(PATIENCE, self._counts())
+        there = counts is not None
+        return Status(
+            mode=self._settings.mode,
+            lag=0.0 if there else None,
+            pending=0 if there else None,
+            dead_letters=counts["dead_letters"] if counts else None,
+            unembedded=counts["unembedded"] if counts else None,
+            unembeddable=counts["unembeddable"] if counts else None,
+            persistence="write-ahead log" if there else "Unknown",
+            shards=[],
+            degraded=[] if there else ["postgres"],
+        )
+
+    async def _counts(self) -> dict[str, int] | None:
+        try:
+            row = await self._postgres.fetchrow("counts")
+        except Unavailable:
+            return None
+        return None if row is None else dict(row)
+
+    async def check(self, identity: Callable[[], Awaitable[str]] | None = None) -> dict[str, str]:
+        """What keeps a turn from being accepted; empty when nothing does. Answers within seconds."""
+
+        async def ask() -> None:
+            await (identity or self._check_schema)()
+            await self._postgres.fetchrow("ping")
+
+        reason = await within(PATIENCE, reason_of(ask()))
+        if reason is None:
+            reason = LATE
+        return {"postgres": reason} if reason else {}
+
+    async def _check_schema(self) -> str:
+        async with self._postgres.session() as session:
+            return await check_schema(session, self._settings)
