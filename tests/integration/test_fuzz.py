@@ -22,7 +22,7 @@ from agentmemory_sidecar.config import Config
 from support.sidecars import LettersEmbedder, Running
 
 SEED = os.environ.get("AGENTMEMORY_SEED", "1")
-EXAMPLES = os.environ.get("AGENTMEMORY_EXAMPLES", "15")
+EXAMPLES = os.environ.get("AGENTMEMORY_EXAMPLES", "10")
 SUPPORT = Path(__file__).parents[1]
 CHECKS = (
     "status_code_conformance", "content_type_conformance", "response_headers_conformance",
