@@ -104,6 +104,7 @@ async def measure_fleet(stage: Stage, sizes: Sizes, seed: int, screen: Screen) -
     section.add_spread(f"{K} best, in Postgres", server, "ms")
     section.add(f"{K} best, in Postgres, p95", server.p95, "ms", at_most(1e-3))
     report_end_to_end(section, found)
+    section.add(f"{K} best by text (hybrid), through the sidecar, p95", found.by_text.p95, "ms", at_most(8e-3))
     _report_mixed(section, _mixed_load(stage, queries, sizes, seed))
     screen.step()
     section.add(f"recall@{K} against float32", found.exactness.recall, "share", at_least(0.995))

@@ -35,6 +35,10 @@ _MAX_GROUPS = 64
 _MAX_CONSUMERS = 1000
 _CONSUMER_STAYS = 600.0
 """Seconds for which a consumer that holds nothing is remembered."""
+LOOK_FOR_CALLER = 1.0
+"""Seconds between two looks whether who waits is still there."""
+Gone = Callable[[], bool]
+"""Whether nobody is there any more to be answered."""
 LOOK_FOR_IDLE = 1.0
 """Seconds between two looks for what a consumer did not acknowledge in time."""
 _CLOSED = "Redis has restarted or lost data, and the channel's shard is being opened for its new run; try again."
@@ -98,6 +102,11 @@ class Group:
     begin: str = BEGINNING
 
 
+def never() -> bool:
+    """Somebody is always there."""
+    return False
+
+
 class Channels:
     """Publishes and reads. Every call raises InvalidChannel for a name that breaks the rule, and StoreUnavailable."""
 
@@ -122,7 +131,8 @@ class Channels:
         if len(metadata) + len(payload) > MAX_MESSAGE:
             raise TooLarge(f"Payload and metadata are over {MAX_MESSAGE} bytes; send a reference to what is large.")
         fields: list[str | bytes] = [message.sender, message.type or "", metadata, payload]
-        digest = digest_key(key or uuid4().hex)
+        # Keys are each sender's own: two may well count from 1.
+        digest = digest_key(f"{message.sender} {key}" if key else uuid4().hex)
         return await patiently(lambda: self._publish(channel, fields, digest))
 
     async def _publish(self, channel: str, fields: list[str | bytes], digest: bytes) -> tuple[Position, bool]:
@@ -157,29 +167,36 @@ class Channels:
             connection, load_script("channel_forget"), self._of(channel), [run_id_of(connection), channel]
         )
 
-    async def read(self, channel: str, *, after: str = BEGINNING, limit: int = 100, wait: float = 0.0) -> MessagePage:
+    async def read(
+        self, channel: str, *, after: str = BEGINNING, limit: int = 100, wait: float = 0.0, gone: Gone = never
+    ) -> MessagePage:
         """Messages after a position; BEGINNING: the first kept, NOW: only what comes.
 
-        With none there, waits up to so many seconds. Raises InvalidPosition, PositionLost, TooManyFollowers,
-        ShardClosed.
+        With none there, waits up to so many seconds, and no longer than somebody is there to be answered. Raises
+        InvalidPosition, PositionLost, TooManyFollowers, ShardClosed.
         """
         self.check_after(channel, after)
         page = await patiently(lambda: self._read(channel, after, limit))
         return await self._wait_for_news(
-            channel, page, lambda page: self._read(channel, str(page.position), limit), wait
+            channel, page, lambda page: self._read(channel, str(page.position), limit), wait, gone
         )
 
     async def _wait_for_news(
         self, channel: str, page: MessagePage, ask: Callable[[MessagePage], Awaitable[MessagePage]], wait: float,
-        pause: float = math.inf,
+        gone: Gone, pause: float = math.inf,
     ) -> MessagePage:  # fmt: skip
-        """The first page with something in it, or the one after `wait` seconds; asked for every `pause` at least."""
+        """The first page with something in it, or the one after `wait` seconds; asked for every `pause` at least.
+
+        What is taken for somebody who has gone would be kept from others until it is delivered again.
+        """
         if _is_news(page) or wait <= 0:
             return page
         deadline = time.monotonic() + wait
         async with self.followers.place():
             while not _is_news(page) and not self.followers.stopping and (left := deadline - time.monotonic()) > 0:
-                await self.followers.wait(channel, page.last, min(left, pause))
+                await self.followers.wait(channel, page.last, min(left, pause, LOOK_FOR_CALLER))
+                if gone():
+                    break
                 page = await patiently(partial(ask, page))
         return page
 
@@ -212,7 +229,9 @@ class Channels:
         if Position.parse(after).shard != self._settings.shard_of(channel):
             raise InvalidInput(f"{after} is not a position of the channel {channel!r}; use one that it gave.")
 
-    async def take(self, channel: str, group: Group, *, limit: int = 100, wait: float = 0.0) -> MessagePage:
+    async def take(
+        self, channel: str, group: Group, *, limit: int = 100, wait: float = 0.0, gone: Gone = never
+    ) -> MessagePage:
         """Messages for one consumer of a group, who acknowledges each; the group is made where it is not there yet.
 
         First come those that were delivered and not acknowledged for `redeliver_after` seconds. Raises InvalidInput,
@@ -223,7 +242,7 @@ class Channels:
         check_name("consumer", group.consumer)
         page = await patiently(lambda: self._take(channel, group, limit))
         return await self._wait_for_news(
-            channel, page, lambda _: self._take(channel, group, limit), wait, pause=LOOK_FOR_IDLE
+            channel, page, lambda _: self._take(channel, group, limit), wait, gone, pause=LOOK_FOR_IDLE
         )
 
     async def _take(self, channel: str, group: Group, limit: int) -> MessagePage:

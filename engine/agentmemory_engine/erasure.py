@@ -9,8 +9,8 @@ from typing import Any
 
 from agentmemory_engine.answers import Erased, ErasureReceipt
 from agentmemory_engine.barrier import Barrier
-from agentmemory_engine.errors import BarrierTimeout, PositionLost
-from agentmemory_engine.journal import Journal
+from agentmemory_engine.errors import BarrierTimeout, PositionLost, ShardClosed
+from agentmemory_engine.journal import Journal, patiently
 from agentmemory_engine.keys import digest_agent, digest_key
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.postgres import Postgres
@@ -43,7 +43,7 @@ class Erasing:
         """
         deadline = time.monotonic() + seconds
         for _ in range(_ATTEMPTS):
-            position, repeated = await self._accept(agent, key)
+            position, repeated = await patiently(lambda: self._accept(agent, key))
             try:
                 await self._barrier.wait([(agent, position)], "durable", max(0.0, deadline - time.monotonic()))
             except BarrierTimeout:
@@ -65,6 +65,9 @@ class Erasing:
         receipt = await self._journal.erase(agent, key)
         erasure = Erasure(agent, receipt.position.entry, digest_key(key), datetime.now(UTC))
         async with self._postgres.transaction() as session:
+            if not await session.fetchval(self._postgres.query("holds_entry"), shard, *erasure.entry):
+                # A mark behind the opening that lost its entry would never be carried out.
+                raise ShardClosed("The shard is being opened for a new run of Redis; ask again with the same key.")
             await self._tombstones.mark(session, shard, erasure)
         return receipt.position, receipt.repeated
 

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from agentmemory_engine.answers import Document, Page, StoredEvent
-from agentmemory_engine.declared import lock_declared
+from agentmemory_engine.declared import Declared
 from agentmemory_engine.errors import DocumentExpired, InvalidInput, NoDocument, StoreUnavailable
 from agentmemory_engine.events import Events, TimelineQuery
 from agentmemory_engine.keys import digest_agent
@@ -94,10 +94,11 @@ class Exporter:
     """Reads everything of an agent, both tiers merged, without holding much of it at once."""
 
     def __init__(
-        self, postgres: Postgres, tail: Tails, events: Events, working: WorkingMemory, barrier: Waiting,
-        settings: Settings, *, embed: bool,
+        self, postgres: Postgres, declared: Declared, tail: Tails, events: Events, working: WorkingMemory,
+        barrier: Waiting, settings: Settings, *, embed: bool,
     ) -> None:  # fmt: skip
         self._postgres = postgres
+        self._declared = declared
         self._tail = tail
         self._events = events
         self._working = working
@@ -206,8 +207,7 @@ class Exporter:
         ]  # fmt: skip
         rows = [fact.row.decode() for fact in facts]
         try:
-            async with self._postgres.transaction() as session:
-                await lock_declared(session, self._postgres, agent)
+            async with self._declared.transaction(agent, alone=True) as session:
                 await session.execute(query("drop_erased_sessions"), agent, digest_agent(agent))
                 added = await session.fetchval(query("import_sessions"), agent, *columns)
                 known = await session.fetchval(query("import_knowledge"), agent, rows, shard, self._embed)

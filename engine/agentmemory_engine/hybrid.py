@@ -8,6 +8,7 @@ from agentmemory_engine.barrier import Barrier
 from agentmemory_engine.channels import Channels
 from agentmemory_engine.consolidation import Consolidator
 from agentmemory_engine.dead_letters import DeadLetters
+from agentmemory_engine.declared import Declared
 from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.erasure import Erasing
 from agentmemory_engine.events import Events
@@ -56,6 +57,7 @@ def compose(
     progress = Progress()
     journal = Journal(redis, settings)
     tail = Tail(journal, settings)
+    declared = Declared(postgres, tail, settings)
     working = WorkingMemory(postgres, journal, settings)
     events = Events(postgres, journal, tail, settings)
     vectors = Vectors(postgres, embedder, settings, observer, progress)
@@ -82,9 +84,9 @@ def compose(
         events=events,
         timelines=Timelines(postgres, events, settings),
         recall=Recall(postgres, semantic, Indexes(postgres), tail, settings),
-        sessions=Sessions(postgres, tail),
-        knowledge=Knowledge(postgres, search, settings, progress, embed=embedder.enabled),
-        exporter=Exporter(postgres, tail, events, working, barrier, settings, embed=embedder.enabled),
+        sessions=Sessions(postgres, declared, tail),
+        knowledge=Knowledge(postgres, declared, search, settings, progress, embed=embedder.enabled),
+        exporter=Exporter(postgres, declared, tail, events, working, barrier, settings, embed=embedder.enabled),
         erasing=Erasing(postgres, journal, barrier, settings),
         barrier=barrier,
         reporter=Reporter(redis, postgres, journal, settings),

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from agentmemory_engine.answers import Fact, FactPage, FoundFacts
 from agentmemory_engine.cursors import format_place, parse_place
-from agentmemory_engine.declared import lock_declared
+from agentmemory_engine.declared import Declared
 from agentmemory_engine.errors import FactEnded, InvalidInput, KeyReused, NoFact
 from agentmemory_engine.fact_search import FactQuery, FactSearch
 from agentmemory_engine.facts import Belief, FactChange, FactFilter, NewFact, fact_of, fingerprint
@@ -58,9 +58,11 @@ class Knowledge:
     """
 
     def __init__(
-        self, postgres: Postgres, search: FactSearch, settings: Settings, progress: Progress, *, embed: bool
-    ) -> None:
+        self, postgres: Postgres, declared: Declared, search: FactSearch, settings: Settings, progress: Progress,
+        *, embed: bool,
+    ) -> None:  # fmt: skip
         self._postgres = postgres
+        self._declared = declared
         self._search = search
         self._settings = settings
         self._progress = progress
@@ -190,8 +192,10 @@ class Knowledge:
     async def _alone(self, agent: str) -> AsyncIterator[Session]:
         """A transaction that no other writer of this agent's knowledge shares."""
         try:
-            async with self._turns[shard_of(agent, _LANES)], self._postgres.transaction() as session:
-                await lock_declared(session, self._postgres, agent)
+            async with (
+                self._turns[shard_of(agent, _LANES)],
+                self._declared.transaction(agent, alone=True) as session,
+            ):
                 yield session
         except POISON as error:
             raise InvalidInput(f"A value in the request cannot be stored: {error}.") from None

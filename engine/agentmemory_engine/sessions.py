@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from agentmemory_engine.answers import SessionPage, SessionRecord, StoredEvent
 from agentmemory_engine.cursors import format_place, parse_place
-from agentmemory_engine.declared import lock_declared
+from agentmemory_engine.declared import Declared
 from agentmemory_engine.errors import InvalidInput, KeyReused, NoSession, ShardClosed, StoreUnavailable
 from agentmemory_engine.journal import patiently
 from agentmemory_engine.keys import check_agent, digest_agent, digest_key, session_id
@@ -69,8 +69,9 @@ class Sessions:
     Every call raises InvalidAgentId, InvalidInput for a value that Postgres cannot hold, and StoreUnavailable.
     """
 
-    def __init__(self, postgres: Postgres, tail: Tails) -> None:
+    def __init__(self, postgres: Postgres, declared: Declared, tail: Tails) -> None:
         self._postgres = postgres
+        self._declared = declared
         self._tail = tail
 
     async def start(self, agent: str, new: NewSession, *, key: str | None = None) -> tuple[SessionRecord, bool]:
@@ -83,7 +84,7 @@ class Sessions:
         identity = check_session(new.id or str(session_id(agent, digest)))
         mark = (digest, body) if key else (None, None)
         metadata = merge_object(None, new.metadata or {}) if new.metadata is not None else None
-        async with self._transaction() as session:
+        async with self._transaction(agent) as session:
             if key and (known := await self._row(session, "session_by_key", agent, digest)):
                 return _repeated(known, body), False
             started = await self._begin(session, agent, identity, metadata, *mark, None, None)
@@ -119,8 +120,7 @@ class Sessions:
 
     async def _keep(self, agent: str, pending: SessionRecord, unflushed: Unflushed) -> None:
         """Give a session that only unflushed turns have named its row, unless they were erased since they were read."""
-        async with self._transaction() as session:
-            await lock_declared(session, self._postgres, agent)
+        async with self._transaction(agent, alone=True) as session:
             since = self._postgres.query("erased_since")
             if not await session.fetchval(since, digest_agent(agent), *unflushed.read):
                 times = pending.started_at, pending.last_event_at
@@ -142,7 +142,7 @@ class Sessions:
         return locked["derived"] and await self._row(session, "pending_erasure", digest_agent(agent)) is not None
 
     async def _apply(self, agent: str, identity: str, change: SessionChange) -> SessionRecord | None:
-        async with self._transaction() as session:
+        async with self._transaction(agent) as session:
             row = await self._row(session, "lock_session", agent, identity)
             if row is None or await self._is_erased(session, agent, row):
                 return None
@@ -222,9 +222,9 @@ class Sessions:
         return await session.fetchrow(self._postgres.query(query), *args)
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Session]:
+    async def _transaction(self, agent: str, *, alone: bool = False) -> AsyncIterator[Session]:
         try:
-            async with self._postgres.transaction() as session:
+            async with self._declared.transaction(agent, alone=alone) as session:
                 yield session
         except POISON as error:
             raise InvalidInput(f"A value in the request cannot be stored: {error}.") from None

@@ -27,12 +27,13 @@ class Unflushed:
     """What is acknowledged of an agent and not yet in Postgres, in order; None where it cannot be asked.
 
     While an erasure is under way, `erased` is its entry: what Postgres still has at or before it does not count any
-    more. `read` is how far the journal was read.
+    more. `erasure` is it as it stands in the journal. `read` is how far the journal was read.
     """
 
     events: list[StoredEvent] | None
     erased: Entry | None = None
     read: Entry = START
+    erasure: JournalEntry | None = None
 
     @property
     def pending(self) -> tuple[list[StoredEvent], list[str]]:
@@ -59,7 +60,7 @@ class _Followed:
     first: Entry | None = None
     following: Entry = START
     agents: OrderedDict[str, list[StoredEvent]] = field(default_factory=OrderedDict)
-    erased: dict[str, Entry] = field(default_factory=dict)
+    erased: dict[str, JournalEntry] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def restart(self, opening: int) -> None:
@@ -72,7 +73,7 @@ class _Followed:
             followed = self.agents.get(entry.agent)
             if followed is not None and entry.change == ERASED:
                 followed.clear()
-                self.erased[entry.agent] = entry.entry
+                self.erased[entry.agent] = entry
             elif followed is not None:
                 followed += (event_of_row(shard, row) for row in rows_of(entry))
             self.following = entry.entry.next()
@@ -83,7 +84,9 @@ class _Followed:
         self.first = first
         for agent, events in self.agents.items():
             self.agents[agent] = [event for event in events if first is not None and event.position.entry >= first]
-        self.erased = {agent: entry for agent, entry in self.erased.items() if first is not None and entry >= first}
+        self.erased = {
+            agent: erasure for agent, erasure in self.erased.items() if first is not None and erasure.entry >= first
+        }
 
     def forget_oldest(self) -> None:
         """Let go of the agents that were not asked for the longest, where much is held; the last one stays."""
@@ -124,7 +127,8 @@ class Tail:
             followed.agents.move_to_end(agent)
             followed.forget_oldest()
             read = Entry(followed.following.opening, max(0, followed.following.sequence - 1))
-            return Unflushed(list(followed.agents[agent]), followed.erased.get(agent), read)
+            erasure = followed.erased.get(agent)
+            return Unflushed(list(followed.agents[agent]), erasure and erasure.entry, read, erasure)
 
     async def _catch_up(self, shard: int, followed: _Followed) -> None:
         """Read what is new."""

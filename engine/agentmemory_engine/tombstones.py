@@ -13,14 +13,13 @@ from datetime import datetime
 from typing import Any
 
 from agentmemory_engine.batches import moment
-from agentmemory_engine.declared import lock_declared
 from agentmemory_engine.journal import ERASED, JournalEntry
 from agentmemory_engine.keys import digest_agent
 from agentmemory_engine.positions import Entry
 from agentmemory_engine.postgres import Postgres, Session
 
 _AT_ONCE = 1000
-"""Events deleted in one transaction, so that a large agent holds nobody up."""
+"""Events, facts or sessions deleted in one statement, so that a large agent meets no time limit."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,14 @@ def survivors(entries: Sequence[JournalEntry]) -> list[JournalEntry]:
     """The entries that no later erasure among them takes."""
     last = {erasure.agent: erasure.entry for erasure in erasures_of(entries)}
     return [entry for entry in entries if entry.agent not in last or entry.entry > last[entry.agent]]
+
+
+async def lock_declared(session: Session, postgres: Postgres, agent: str) -> None:
+    """Wait until nobody else writes the agent's knowledge, or marks its erasure; until the end of the transaction.
+
+    Taken before any row: whoever locks rows first and then waits here could be waited for.
+    """
+    await session.execute(postgres.query("lock_knowledge"), f"{postgres.schema}/knowledge/{agent}")
 
 
 class Tombstones:
@@ -102,8 +109,8 @@ class Tombstones:
         last = await session.fetchval(
             query("mark_erasure"), erasure.agent, agent, shard, *entry, erasure.key, erasure.asked_at
         )
-        if last:
-            await session.execute(query("erase_declared"), erasure.agent, *erasure.place)
+        while last and await session.fetchval(query("erase_declared"), erasure.agent, *erasure.place, _AT_ONCE):
+            pass
 
     async def carry_out(self, session: Session, shard: int, erasure: Erasure, *, journalled: int) -> None:
         """Delete all at or before its entry and leave a tombstone, under the shard's lock; harmless when repeated.

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from aiohttp import hdrs, web
 from msgspec import Struct
 
-from agentmemory_engine.channels import MessagePage
+from agentmemory_engine.channels import LOOK_FOR_CALLER, MessagePage
 from agentmemory_engine.followers import Followers
 from agentmemory_sidecar.guard import CURRENT_ID, REQUEST_ID
 from agentmemory_sidecar.operations import EVENT_STREAM
@@ -16,7 +16,6 @@ from agentmemory_sidecar.problems import problem_of
 
 HEARTBEAT = 15.0
 """Seconds without a message after which a comment is sent, so that both sides see whether the other is there."""
-_LOOK_FOR_CLIENT = 1.0
 _RETRY = b"retry: 1000\n\n"
 _HEADERS = {hdrs.CONTENT_TYPE: EVENT_STREAM, hdrs.CACHE_CONTROL: "no-store"}
 
@@ -57,7 +56,7 @@ async def follow(
     except Exception as error:
         document = problem_of(error, request, CURRENT_ID.get()).body
         assert isinstance(document, bytes)
-        if not _is_gone(request):
+        if not is_gone(request):
             await response.write(format_event(document, name="problem"))
     return response
 
@@ -75,11 +74,12 @@ async def _send(
             await response.write(b":\n\n")
             sent = time.monotonic()
         if not page.messages:
-            await followers.wait(channel, page.last, _LOOK_FOR_CLIENT)
-        if followers.stopping or _is_gone(request):
+            await followers.wait(channel, page.last, LOOK_FOR_CALLER)
+        if followers.stopping or is_gone(request):
             return
         page = await ask(page)
 
 
-def _is_gone(request: web.Request) -> bool:
+def is_gone(request: web.Request) -> bool:
+    """Whether the client has hung up."""
     return request.transport is None or request.transport.is_closing()

@@ -136,6 +136,7 @@ NOT_YET_GONE = (
         where="Redis: digests of idempotency keys, under the agent's id",
         until="24 hours after the turn that each belongs to",
     ),
+    NotYetGone(where="Redis: messages that it sent on channels", until="the channels' retention removes them"),
     NotYetGone(
         where="Postgres: dead rows and the write-ahead log",
         until="vacuum has run, and the log is recycled or its archive expires",

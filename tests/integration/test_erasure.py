@@ -30,6 +30,7 @@ from agentmemory_engine.export import SessionLine
 from agentmemory_engine.fact_search import FactQuery
 from agentmemory_engine.facts import FactChange, NewFact
 from agentmemory_engine.hydrate import HydrateQuery
+from agentmemory_engine.journal import Journal
 from agentmemory_engine.keys import digest_agent
 from agentmemory_engine.knowledge import KnowledgeQuery
 from agentmemory_engine.memory import Memory
@@ -599,27 +600,51 @@ async def test_one_that_was_accepted_is_carried_out_whatever_redis_lost(
 
 
 async def test_one_that_redis_lost_before_it_was_marked_is_begun_anew(
-    quiet: Memory, backup: Backup, monkeypatch: pytest.MonkeyPatch
+    quiet: Memory, backup: Backup, stores: LocalStores, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The opening did not know of it, so that the mark comes too late."""
+    """The opening did not know of it: a mark that came behind it would stay for ever."""
     await write(quiet, "before")
     await flush(quiet)
     await backup.take()
-    mark = Tombstones.mark
+    erase = Journal.erase
 
-    async def late(self: Tombstones, *args: Any) -> None:
-        monkeypatch.undo()
-        await backup.restore()
-        await flush(quiet)
-        await mark(self, *args)
+    async def late(self: Journal, *args: Any) -> Receipt:
+        receipt = await erase(self, *args)
+        if receipt.position.entry.opening == 1:
+            await backup.restore()
+            await flush(quiet)
+        return receipt
 
-    monkeypatch.setattr(Tombstones, "mark", late)
+    monkeypatch.setattr(Journal, "erase", late)
     receipt = await quiet.erase("a", key="forget", seconds=0)
     assert receipt.position.entry.opening == 2
     assert await contents(quiet) == []
     await flush(quiet)
     assert (await quiet.erase("a", key="forget", seconds=0)).erased is not None
     await check_gone(quiet)
+    marks = await execute(stores, settings, "SELECT opening, erased_at FROM {schema}.erasures")
+    assert [(row["opening"], row["erased_at"] is None) for row in marks] == [(2, False)]
+
+
+async def test_one_that_postgres_was_not_told_of_takes_nothing_that_was_told_after_it(
+    quiet: Memory, stores: LocalStores, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await live(quiet, stores, settings, "a")
+    with monkeypatch.context() as patch:
+
+        async def refuse(*_: Any) -> None:
+            raise StoreUnavailable("postgres", "it went away")
+
+        patch.setattr(Tombstones, "mark", refuse)
+        with pytest.raises(StoreUnavailable):
+            await quiet.erase("a", key="forget", seconds=0)
+    await believe(quiet, "a", "a new fact")
+    await quiet.sessions.start("a", NewSession(id="n"))
+    await settle(quiet)
+    assert (await quiet.erase("a", key="forget", seconds=0)).erased is not None
+    [fact] = (await quiet.knowledge.page("a", KnowledgeQuery(history=True))).facts
+    assert fact.content == "a new fact"
+    assert [one.id for one in (await quiet.sessions.page("a", SessionQuery())).sessions] == ["n"]
 
 
 async def test_one_whose_mark_failed_is_not_acknowledged_and_can_be_asked_for_again(

@@ -100,6 +100,28 @@ async def test_channels_are_listed_page_by_page(sidecar: Running, memory: AgentM
     assert refused(await sidecar.send("GET", CHANNELS + "?limit=0")) == (422, "invalid-request")
 
 
+async def test_nothing_is_taken_for_a_consumer_that_has_hung_up(sidecar: Running) -> None:
+    followers, server = sidecar.memory.channels.followers, sidecar.sidecar._api.server
+    assert server is not None
+    before = len(server.connections)
+    _, writer = await asyncio.open_connection("127.0.0.1", sidecar.sidecar.port)
+    writer.write(
+        f"GET {MESSAGES}?group=g&consumer=gone&wait=30 HTTP/1.1\r\nHost: localhost:{sidecar.sidecar.port}\r\n"
+        "AgentMemory-Client: tests\r\n\r\n".encode()
+    )
+    async with asyncio.timeout(30):
+        while not followers._waiting:
+            await asyncio.sleep(0.01)
+        writer.close()
+        while len(server.connections) > before:
+            await asyncio.sleep(0.01)
+        await publish(sidecar, 1)
+        while followers._count:
+            await asyncio.sleep(0.01)
+    page = (await sidecar.send("GET", MESSAGES + "?group=g&consumer=here")).json()
+    assert [one["payload"] for one in page["messages"]] == [1]
+
+
 async def test_a_group_takes_acknowledges_and_ends(sidecar: Running) -> None:
     positions = [await publish(sidecar, n) for n in range(3)]
     page = (await sidecar.send("GET", MESSAGES + "?group=g&consumer=one&limit=2")).json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentmemory_engine.dead_letters import DeadLetters
+from agentmemory_engine.declared import Declared
 from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.events import Events
 from agentmemory_engine.export import Exporter
@@ -36,6 +37,7 @@ def compose(settings: Settings, postgres: Postgres, embedder: Embedder, observer
     progress = Progress()
     intake = Intake(postgres, settings, progress, embed=embedder.enabled)
     tail = NoTail()
+    declared = Declared(postgres, tail, settings)
     working = WorkingMemory(postgres, intake, settings)
     events = Events(postgres, intake, tail, settings)
     vectors = Vectors(postgres, embedder, settings, observer, progress)
@@ -49,9 +51,9 @@ def compose(settings: Settings, postgres: Postgres, embedder: Embedder, observer
         events=events,
         timelines=Timelines(postgres, events, settings),
         recall=Recall(postgres, semantic, Indexes(postgres), tail, settings),
-        sessions=Sessions(postgres, tail),
-        knowledge=Knowledge(postgres, search, settings, progress, embed=embedder.enabled),
-        exporter=Exporter(postgres, tail, events, working, barrier, settings, embed=embedder.enabled),
+        sessions=Sessions(postgres, declared, tail),
+        knowledge=Knowledge(postgres, declared, search, settings, progress, embed=embedder.enabled),
+        exporter=Exporter(postgres, declared, tail, events, working, barrier, settings, embed=embedder.enabled),
         erasing=Erasing(postgres, settings),
         barrier=barrier,
         reporter=Reporter(postgres, settings),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -27,7 +28,7 @@ from agentmemory_sidecar.requests import (
     params_of,
 )
 from agentmemory_sidecar.responses import answer
-from agentmemory_sidecar.streams import Missed, follow, format_event
+from agentmemory_sidecar.streams import Missed, follow, format_event, is_gone
 
 PATH = "/v1/channels/{channel}/messages"
 GROUP = "/v1/channels/{channel}/groups/{group}"
@@ -132,10 +133,11 @@ async def read(request: web.Request) -> web.StreamResponse:
     group = _group(params)
     if EVENT_STREAM in request.headers.get(hdrs.ACCEPT, ""):
         return await _follow(request, channels, channel, params)
+    gone = partial(is_gone, request)
     if group is not None:
-        page = await channels.take(channel, group, limit=params.limit, wait=params.wait)
+        page = await channels.take(channel, group, limit=params.limit, wait=params.wait, gone=gone)
     else:
-        page = await channels.read(channel, after=params.after, limit=params.limit, wait=params.wait)
+        page = await channels.read(channel, after=params.after, limit=params.limit, wait=params.wait, gone=gone)
     return answer(
         MessageList(
             messages=[_message(one) for one in page.messages],
