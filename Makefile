@@ -17,6 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 SEED ?= 1
 KILLS ?= 1000
 EXAMPLES ?= 200
+MODE ?= Hybrid
 
 # The images as pods name them, and what builds them and puts them into the nodes of the test cluster.
 OPERATOR_IMAGE ?= agentmemory/operator:dev
@@ -135,8 +136,8 @@ chaos: setup ## Kill processes under load: make chaos SEED=7 KILLS=1000
 	AGENTMEMORY_SEED=$(SEED) AGENTMEMORY_KILLS=$(KILLS) $(PYTEST) tests/chaos
 
 .PHONY: fuzz
-fuzz: setup ## Ask a sidecar whatever its description allows and more: make fuzz SEED=7 EXAMPLES=500
-	AGENTMEMORY_SEED=$(SEED) AGENTMEMORY_EXAMPLES=$(EXAMPLES) $(PYTEST) tests/integration/test_fuzz.py
+fuzz: setup ## Ask a sidecar whatever its description allows and more: make fuzz SEED=7 EXAMPLES=500 MODE=Hybrid
+	AGENTMEMORY_SEED=$(SEED) AGENTMEMORY_EXAMPLES=$(EXAMPLES) AGENTMEMORY_MODE=$(MODE) $(PYTEST) tests/integration/test_fuzz.py
 
 .PHONY: bench
 bench: setup ## Measure against the references; CONVERSATION= and QUESTIONS= name files of one's own, BENCH= options

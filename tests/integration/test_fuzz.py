@@ -1,6 +1,6 @@
 """Every route and field against a real sidecar, with requests made from its own description by schemathesis.
 
-AGENTMEMORY_EXAMPLES makes it longer, AGENTMEMORY_SEED another run; see `make fuzz`.
+AGENTMEMORY_EXAMPLES makes it longer, AGENTMEMORY_SEED another run, AGENTMEMORY_MODE another mode; see `make fuzz`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from typing import Any
 import pytest
 
 from agentmemory_engine.embedding import Vector
+from agentmemory_engine.settings import Settings
 from agentmemory_sidecar.config import Config
 from support.sidecars import LettersEmbedder, Running
 
 SEED = os.environ.get("AGENTMEMORY_SEED", "1")
 EXAMPLES = os.environ.get("AGENTMEMORY_EXAMPLES", "10")
+MODE = os.environ.get("AGENTMEMORY_MODE", "Hybrid")
 SUPPORT = Path(__file__).parents[1]
 CHECKS = (
     "status_code_conformance", "content_type_conformance", "response_headers_conformance",
@@ -44,6 +46,11 @@ class Kept:
 
     events: set[str] = field(default_factory=set)
     version: str | None = None
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return replace(settings, mode=MODE)  # type: ignore[arg-type]
 
 
 @pytest.mark.timeout(0 if "AGENTMEMORY_EXAMPLES" in os.environ else 300)

@@ -226,25 +226,25 @@ def _operation(method: str, path: str, handler: Any, name: str, summary: str, **
 OPERATIONS = (
     _operation(
         "GET", "/v1/channels", list_channels, "listChannels", "The channels, with their length and last position",
-        params=ListParams, answers={200: (ChannelList,)}, problems=(422, 503),
+        params=ListParams, answers={200: (ChannelList,)}, problems=(422, 501, 503),
     ),
     _operation(
         "POST", PATH, publish, "publishMessage", "Publish a message of an agent",
         body={JSON: NewMessage}, headers=(IDEMPOTENCY_KEY,), answers={201: (Published,), 200: (Published,)},
-        problems=(413, 422, 503),
+        problems=(413, 422, 501, 503),
     ),
     _operation(
         "GET", PATH, read, "readMessages",
         "Messages after a position, or for a consumer of a group; or all that come, as server-sent events",
         params=ReadParams, headers=(LAST_EVENT_ID,), answers={200: (MessageList,)}, streams=True,
-        problems=(410, 422, 503),
+        problems=(410, 422, 501, 503),
     ),
     _operation(
         "POST", GROUP + "/ack", acknowledge, "acknowledgeMessages", "Have messages never delivered to the group again",
-        body={JSON: AckRequest}, answers={200: (Acknowledged,)}, problems=(413, 422, 503),
+        body={JSON: AckRequest}, answers={200: (Acknowledged,)}, problems=(413, 422, 501, 503),
     ),
     _operation(
         "DELETE", GROUP, drop_group, "deleteGroup", "End a group, with what it has not acknowledged",
-        answers={200: (Deleted,)}, problems=(422, 503),
+        answers={200: (Deleted,)}, problems=(422, 501, 503),
     ),
 )  # fmt: skip
