@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -28,6 +29,7 @@ EXPLAINED = {
 }
 LAST: dict[str, Any] = {}
 """The last position in a channel, and of a turn."""
+_OF_THIS_RUN = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT[\d:.]+Z|\d+\.\d+-\d+|0x[0-9a-f]+")
 FACTS: list[dict[str, Any]] = []
 NEEDS_A_DEAD_LETTER = {
     "POST /v1/dead-letters/{agent}/{id}/replay",
@@ -44,11 +46,11 @@ def write_lines(_: SerializationContext, value: Any) -> bytes:
 
 @schemathesis.hook
 def before_call(_: HookContext, case: Case[Any], __: dict[str, Any]) -> None:
-    """Nobody waits for long; and half of what the schema allows keeps to the rules as well that no schema says."""
+    """Nobody waits for long; and most of what the schema allows keeps to the rules as well that no schema says."""
     for part in ("query", "body"):
         if isinstance(values := getattr(case, part), dict) and (hurried := _hurried(values)) != values:
             setattr(case, part, hurried)
-    if case.meta is None or not case.meta.generation.mode.is_positive or crc32(repr(case).encode()) % 2:
+    if case.meta is None or not case.meta.generation.mode.is_positive or _is_left_alone(case):
         return
     for name in [name for name in case.headers or {} if name.lower() in ("if-match", "if-none-match")]:
         del case.headers[name]
@@ -56,6 +58,12 @@ def before_call(_: HookContext, case: Case[Any], __: dict[str, Any]) -> None:
         case.path_parameters = FACTS.pop() if case.method == "DELETE" else FACTS[-1]
     if isinstance(case.body, dict) and (mended := _mended(case.body)) != case.body:
         case.body = mended
+
+
+def _is_left_alone(case: Case[Any]) -> bool:
+    """Whether a case is left as it is; in every run the same, so what this run's sidecar gave does not count."""
+    shown = f"{case.operation.label} {case.query!r} {case.body!r}"
+    return crc32(_OF_THIS_RUN.sub("", shown).encode(errors="replace")) % 4 == 0
 
 
 def _hurried(values: dict[str, Any]) -> dict[str, Any]:
