@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from agentmemory_operator.errors import Refused
 from agentmemory_operator.spec import (
+    STORES,
     AgentMemory,
     ExternalPostgres,
     ExternalRedis,
@@ -18,15 +19,13 @@ from agentmemory_operator.spec import (
     PostgresSpec,
     RedisSpec,
     Spec,
+    Store,
 )
-
-Store = Literal["redis", "postgres"]
-STORES: tuple[Store, ...] = ("redis", "postgres")
 
 _WHY = {
     "mode": "what one mode has stored is not where another looks for it",
     "shards": "every agent would be looked for in another shard",
-    "redis": "what is pending in the present Redis would be left behind",
+    "redis": "what the present Redis holds would be left behind",
     "postgres": "what is remembered in the present Postgres would be left behind",
     "provider": "what is embedded by one provider is not found by another",
     "model": "what is embedded by one model is not found by another",
@@ -37,19 +36,19 @@ _WHY = {
 def facts_of(memory: AgentMemory) -> dict[str, Any]:
     """What is kept in status.applied once it was applied."""
     spec = memory.spec
+    managed = {"redis": spec.redis.managed, "postgres": spec.postgres.managed}
     return {
         "mode": spec.mode,
         "shards": spec.shards,
         "provider": spec.embedding.provider,
         "dimensions": spec.embedding.dimensions,
-        "redis": "Managed" if spec.redis.managed is not None else "External",
-        "postgres": "Managed" if spec.postgres.managed is not None else "External",
+        **{store: "External" if managed[store] is None else "Managed" for store in spec.stores},
         **({"model": spec.embedding.model} if spec.embedding.model is not None else {}),
     }
 
 
 def places_of(memory: AgentMemory) -> dict[str, Any]:
-    """Where the stores of the user's own are, as status.applied.external keeps it; None where a store is managed."""
+    """Where the stores of the user's own are, as status.applied.external keeps it; None for any other."""
     spec = memory.spec
     return {
         "redis": msgspec.to_builtins(spec.redis.external) if spec.redis.external else None,
@@ -59,8 +58,6 @@ def places_of(memory: AgentMemory) -> dict[str, Any]:
 
 def find_unserved(spec: Spec) -> Refused | None:
     """What the resource can say and this version does not do yet: its sidecars would refuse to start."""
-    if spec.mode != "Hybrid":
-        return Refused("ModeNotServed", f"This version runs mode Hybrid only, not {spec.mode}; set spec.mode.")
     if spec.recall.index.kind != "Exact":
         return Refused("IndexNotServed", "This version recalls by an exact scan; set spec.recall.index.kind to Exact.")
     return None
@@ -110,18 +107,27 @@ def _place(external: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def with_applied_stores(memory: AgentMemory) -> AgentMemory:
-    """The memory with its stores where they were applied, wherever its spec has them by now."""
+    """The memory in the mode that was applied, with the stores where they were, whatever its spec says by now."""
     applied = applied_to(memory)
-    external = applied.get("external") or {}
-    spec, now = memory.spec, places_of(memory)
-    redis = RedisSpec(managed=spec.redis.managed or ManagedRedis()) if applied.get("redis") == "Managed" else spec.redis
-    if _is_elsewhere(external.get("redis"), now["redis"]):
-        redis = RedisSpec(external=msgspec.convert(external["redis"], ExternalRedis))
-    postgres = spec.postgres
-    if applied.get("postgres") == "Managed":
-        postgres = PostgresSpec(managed=postgres.managed or ManagedPostgres(), pooler=postgres.pooler)
-    if _is_elsewhere(external.get("postgres"), now["postgres"]):
-        postgres = PostgresSpec(
-            external=msgspec.convert(external["postgres"], ExternalPostgres), pooler=postgres.pooler
-        )
+    if not applied:
+        return memory
+    spec = replace(memory.spec, mode=applied.get("mode", memory.spec.mode))
+    redis = _applied_redis(memory, applied) if "redis" in spec.stores else RedisSpec()
+    postgres = _applied_postgres(memory, applied) if "postgres" in spec.stores else PostgresSpec()
     return replace(memory, spec=replace(spec, redis=redis, postgres=postgres))
+
+
+def _applied_redis(memory: AgentMemory, applied: Mapping[str, Any]) -> RedisSpec:
+    spec, before = memory.spec.redis, (applied.get("external") or {}).get("redis")
+    if _is_elsewhere(before, places_of(memory)["redis"]):
+        return RedisSpec(external=msgspec.convert(before, ExternalRedis))
+    return RedisSpec(managed=spec.managed or ManagedRedis()) if applied.get("redis") == "Managed" else spec
+
+
+def _applied_postgres(memory: AgentMemory, applied: Mapping[str, Any]) -> PostgresSpec:
+    spec, before = memory.spec.postgres, (applied.get("external") or {}).get("postgres")
+    if _is_elsewhere(before, places_of(memory)["postgres"]):
+        return PostgresSpec(external=msgspec.convert(before, ExternalPostgres), pooler=spec.pooler)
+    if applied.get("postgres") == "Managed":
+        return PostgresSpec(managed=spec.managed or ManagedPostgres(), pooler=spec.pooler)
+    return spec

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from agentmemory_operator.spec import STORES
 
 Verdict = Literal["True", "False", "Unknown"]
 
@@ -19,7 +21,8 @@ PROGRESSING = "Progressing"
 PAUSED = "Paused"
 
 NEEDED = (REDIS, POSTGRES, SCHEMA, CREDENTIALS)
-"""What has to be True for an event written now to become durable and recallable."""
+"""What has to be True for an event written now to become durable and recallable, where the mode uses both stores."""
+_STORE_OF = {REDIS: "redis", POSTGRES: "postgres", SCHEMA: "postgres"}
 
 _ORDER = (READY, *NEEDED, CONSOLIDATION, SIDECARS, PROGRESSING, PAUSED)
 LONGEST_MESSAGE = 1024
@@ -39,17 +42,25 @@ class Condition:
         return self.status == "True"
 
 
-def summarize(found: dict[str, Condition]) -> Condition:
+def needed(stores: Collection[str]) -> tuple[str, ...]:
+    """What is needed with these stores: nothing is said of one that the mode does not use."""
+    return tuple(kind for kind in NEEDED if _STORE_OF.get(kind) in (None, *stores))
+
+
+def summarize(found: dict[str, Condition], stores: Collection[str] = STORES) -> Condition:
     """Ready: True when all that is needed is; else the first reason why not. Unknown never counts as True."""
     for verdict in ("False", "Unknown"):
-        for name in NEEDED:
+        for name in needed(stores):
             one = found.get(name) or Condition(name, "Unknown", "NotObserved", "It was not looked at yet.")
             if one.status == verdict:
                 return Condition(READY, one.status, one.reason, f"{name}: {one.message}".removesuffix(": "))
     lagging = found.get(CONSOLIDATION)
     if lagging is not None and lagging.reason == "LagCritical":
         return Condition(READY, "False", lagging.reason, lagging.message)
-    return Condition(READY, "True", "AsDeclared", "An event written now becomes durable and recallable.")
+    said = "An event written now becomes durable and recallable."
+    if "postgres" not in stores:
+        said = "An event written now is recallable, and as durable as Redis is: RedisReady says how it persists."
+    return Condition(READY, "True", "AsDeclared", said)
 
 
 def phase_of(ready: Condition, progressing: Condition | None, paused: Condition | None) -> str:

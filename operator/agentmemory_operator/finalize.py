@@ -124,10 +124,13 @@ def _is_over(work: Work, left: list[OperatorFault]) -> bool:
 
 
 async def _tell(work: Work, left: list[OperatorFault]) -> None:
-    note = (
-        f"Not erased: {'; '.join(str(fault) for fault in left)} What is left: schema {work.settings.keys.schema} and "
-        f"roles of that name in Postgres, keys {work.settings.keys.prefix}* and users of that name in Redis."
-    )
+    keys = work.settings.keys
+    places = {
+        "postgres": f"schema {keys.schema} and roles of that name in Postgres",
+        "redis": f"keys {keys.prefix}* and users {keys.schema}_1 and _2 in Redis",
+    }
+    what = ", ".join(place for store, place in places.items() if store in work.stores)
+    note = f"Not erased: {'; '.join(str(fault) for fault in left)} What is left: {what}."
     raw = work.memory.raw
     # A namespace that is going away takes no Events, and a quota may forbid them: the log says it in any case.
     logger.warning("%s/%s: %s", work.memory.namespace, work.memory.name, note)

@@ -1,56 +1,60 @@
 """The logins of a memory's sidecars and their rotation: pure decisions over what Secret <memory>-credentials holds.
 
-Two logins alternate. A rotation writes the next one into the Secret, sets it in the stores, makes sure that both take
+Two logins alternate. A rotation writes the next one into the Secret, sets it in the stores, makes sure that all take
 it, and only then gives it to the sidecars; the former one is dropped when all of them have had time to notice. All of
 it stands in the Secret, so that any operator can go on from any point.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agentmemory_engine.redis import Credentials
 
-STORES = ("redis", "postgres")
 Changes = dict[str, str | None]
 
 
 @dataclass(frozen=True)
 class Logins:
-    """One login to each store."""
+    """One login to each store that the mode uses."""
 
-    redis: Credentials
-    postgres: Credentials
+    by_store: Mapping[str, Credentials]
+
+    @property
+    def redis(self) -> Credentials:
+        return self.by_store["redis"]
+
+    @property
+    def postgres(self) -> Credentials:
+        return self.by_store["postgres"]
 
 
-def current(data: Mapping[str, str]) -> Logins:
+def current(data: Mapping[str, str], stores: Iterable[str]) -> Logins:
     """What the sidecars use."""
-    return _read(data, "")
+    return _read(data, "", stores)
 
 
-def upcoming(data: Mapping[str, str]) -> Logins | None:
+def upcoming(data: Mapping[str, str], stores: Iterable[str]) -> Logins | None:
     """What they will use, once the stores take it."""
-    return _read(data, "next-") if data.get("next-redis-username") else None
+    return _read(data, "next-", stores) if data.get("next-for") else None
 
 
-def retired(data: Mapping[str, str]) -> dict[str, str]:
-    """The username in each store that nobody should use any more; empty where there is none."""
-    if not data.get("retired-at"):
-        return {}
-    return {store: data[f"retired-{store}-username"] for store in STORES}
+def retired(data: Mapping[str, str], store: str) -> str:
+    """The username in a store that nobody should use any more, where there is one."""
+    return data[f"retired-{store}-username"]
 
 
-def all_of(data: Mapping[str, str]) -> list[Logins]:
+def all_of(data: Mapping[str, str], stores: Iterable[str]) -> list[Logins]:
     """The logins that the stores have to take: the current one, the next, and the former until it is dropped."""
-    retired = [_read(data, "retired-")] if data.get("retired-at") else []
-    return lasting(data) + retired
+    retired = [_read(data, "retired-", stores)] if data.get("retired-at") else []
+    return lasting(data, stores) + retired
 
 
-def lasting(data: Mapping[str, str]) -> list[Logins]:
+def lasting(data: Mapping[str, str], stores: Iterable[str]) -> list[Logins]:
     """The logins that stay when the former one is dropped: the current one and the next."""
-    found = [current(data), upcoming(data)]
+    found = [current(data, stores), upcoming(data, stores)]
     return [one for one in found if one is not None]
 
 
@@ -59,19 +63,19 @@ def begin(data: Mapping[str, str], wanted: str, passwords: Mapping[str, str]) ->
 
     `wanted` is the value of the annotation that asks for it; `passwords` are new ones, by store.
     """
-    if not wanted or wanted == data.get("rotation", "") or data.get("next-redis-username") or data.get("retired-at"):
+    if not wanted or wanted == data.get("rotation", "") or data.get("next-for") or data.get("retired-at"):
         return {}
     changes: Changes = {"next-for": wanted}
-    for store in STORES:
+    for store, password in passwords.items():
         changes[f"next-{store}-username"] = other(data[f"{store}-username"])
-        changes[f"next-{store}-password"] = passwords[store]
+        changes[f"next-{store}-password"] = password
     return changes
 
 
-def promote(data: Mapping[str, str], now: datetime) -> Changes:
+def promote(data: Mapping[str, str], now: datetime, stores: Iterable[str]) -> Changes:
     """What to write once the stores take the next login: it becomes the current one; the former one's time begins."""
     changes: Changes = {"rotation": data["next-for"], "next-for": None, "retired-at": now.isoformat()}
-    for store in STORES:
+    for store in stores:
         for part in ("username", "password"):
             changes[f"retired-{store}-{part}"] = data[f"{store}-{part}"]
             changes[f"{store}-{part}"] = data[f"next-{store}-{part}"]
@@ -108,5 +112,7 @@ def other(username: str) -> str:
     return f"{base}_{2 if number == '1' else 1}"
 
 
-def _read(data: Mapping[str, str], prefix: str) -> Logins:
-    return Logins(*(Credentials(data[f"{prefix}{one}-username"], data[f"{prefix}{one}-password"]) for one in STORES))
+def _read(data: Mapping[str, str], prefix: str, stores: Iterable[str]) -> Logins:
+    return Logins(
+        {one: Credentials(data[f"{prefix}{one}-username"], data[f"{prefix}{one}-password"]) for one in stores}
+    )

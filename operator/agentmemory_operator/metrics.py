@@ -61,6 +61,8 @@ class Metrics:
     def observed(self, work: Work) -> None:
         """Take over what a reconciliation found."""
         key = (work.memory.namespace, work.memory.name)
+        # One of this name before may have had others.
+        self._condition.remove_by_labels(dict(zip(_MEMORY, key, strict=True)))
         for one in work.found.values():
             self._condition.labels(*key, one.type).set(_VERDICTS[one.status])
         figures = work.status.get("consolidation", {})

@@ -10,12 +10,13 @@ from typing import Any
 
 from agentmemory_engine import administration, schema
 from agentmemory_engine.errors import ForeignStore
-from agentmemory_operator.changes import Store, applied_to, moved_stores, with_applied_stores
+from agentmemory_operator.changes import applied_to, moved_stores, with_applied_stores
 from agentmemory_operator.connections import postgres_admin, redis_admin
 from agentmemory_operator.errors import Blocked, OperatorFault, Refused
 from agentmemory_operator.kube import KubeError
 from agentmemory_operator.providers import postgres as postgres_providers
 from agentmemory_operator.providers import redis as redis_providers
+from agentmemory_operator.spec import Store
 from agentmemory_operator.work import Work
 
 

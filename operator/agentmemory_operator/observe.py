@@ -5,32 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 from agentmemory_engine.answers import Status
-from agentmemory_engine.errors import ForeignStore, MemoryFault
-from agentmemory_engine.identity import Identity
-from agentmemory_engine.journal import Journal
-from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.redis import Redis
-from agentmemory_engine.status import Reporter
 from agentmemory_operator import conditions
-from agentmemory_operator.connections import dsn_of, redis_address
 from agentmemory_operator.errors import Blocked, Waiting
-from agentmemory_operator.logins import Logins, current
-from agentmemory_operator.resources.common import ssl_mode
+from agentmemory_operator.logins import current
+from agentmemory_operator.sight import Sight
 from agentmemory_operator.work import Work, stamp
 
 _DOUBT_EVERY = 60.0
 _SOON = 15.0
 """Seconds until the next look while entries are pending."""
+_ACCEPTED = {
+    "Hybrid": "Both stores take the sidecars' logins.",
+    "Redis": "Redis takes the sidecars' login.",
+    "Postgres": "Postgres takes the sidecars' login.",
+}
+_WITHOUT_JOURNAL = {
+    "Redis": "Mode Redis has no journal: an event stays where it was acknowledged.",
+    "Postgres": "Mode Postgres has no journal: an event is in Postgres when it is acknowledged.",
+}
 
 
 async def observe(work: Work) -> None:
     """Find out what is pending and for how long, and whether the sidecars' logins work. Raises OperatorFault."""
-    if work.redis is None or work.postgres is None or not work.logins:
+    if not work.is_located or not work.logins:
         raise Waiting("StoresUnknown", "The stores cannot be asked: where they are, or their logins, is not known yet.")
     try:
-        async with Sight(work, current(work.logins)) as sight:
-            status = await sight.reporter.status()
-            reasons = await sight.reporter.check(sight.identity.read)
+        async with Sight(work, current(work.logins, work.stores)) as sight:
+            status = await sight.status()
+            reasons = await sight.check()
     except Blocked as fault:
         # Where the schema is ours, it is Redis that is another's, and no sidecar serves anything.
         if "schema" in work.serving:
@@ -40,51 +42,10 @@ async def observe(work: Work) -> None:
     _judge_lag(work, status, reasons)
 
 
-class Sight:
-    """A memory through one login; `async with` opens and closes it. Raises Blocked for stores of another memory."""
-
-    def __init__(self, work: Work, login: Logins) -> None:
-        assert work.redis is not None
-        self._redis = Redis(redis_address(work.redis, login.redis), client_name="agentmemory-operator")
-        self._postgres = _postgres(work, login)
-        self.identity = Identity(self._redis, self._postgres, work.settings)
-        self.reporter = Reporter(self._redis, self._postgres, Journal(self._redis, work.settings), work.settings)
-
-    async def __aenter__(self) -> Sight:
-        await self._postgres.open()
-        try:
-            await self._redis.connection()
-        except ForeignStore as error:
-            await self._close()
-            raise Blocked("IdentityMismatch", str(error)) from error
-        except MemoryFault:
-            return self
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._close()
-
-    async def _close(self) -> None:
-        await self._redis.close()
-        await self._postgres.close()
-
-
-def _postgres(work: Work, login: Logins) -> Postgres:
-    access = work.postgres
-    assert access is not None
-    address = work.pooler or access.address
-    trust = work.pooler_ca if work.pooler else access.ca
-    mode = ssl_mode(work.memory, ca=trust is not None)
-    dsn = dsn_of(address, mode, access.address.database)
-    return Postgres(
-        dsn, lambda: login.postgres, schema=work.settings.keys.schema, size=2, timeout=5.0, trust=lambda: trust
-    )
-
-
 def _judge_logins(work: Work, reasons: dict[str, str]) -> None:
     """Whether the stores take the sidecars' logins, where they answer at all."""
-    refused = {part: reasons[part] for part in ("redis", "postgres") if part in work.serving and part in reasons}
-    if not {"redis", "postgres"} <= work.serving:
+    refused = {part: reasons[part] for part in work.stores if part in work.serving and part in reasons}
+    if not {*work.stores} <= work.serving:
         work.say(conditions.CREDENTIALS, "Unknown", "WaitingForStores", "The stores are not ready.")
     elif refused:
         _doubt_logins(work)
@@ -92,7 +53,7 @@ def _judge_logins(work: Work, reasons: dict[str, str]) -> None:
         work.say(conditions.CREDENTIALS, "False", "LoginNotAccepted", f"{part}, asked as a sidecar: {reason}")
         work.soon(5.0)
     else:
-        work.say(conditions.CREDENTIALS, "True", "Accepted", "Both stores take the sidecars' logins.")
+        work.say(conditions.CREDENTIALS, "True", "Accepted", _ACCEPTED[work.memory.spec.mode])
 
 
 def _doubt_logins(work: Work) -> None:
@@ -110,6 +71,10 @@ def _judge_lag(work: Work, status: Status, reasons: dict[str, str]) -> None:
     figures["observedAt"] = stamp(work.clock())
     work.status["consolidation"] = figures
     work.lag, work.pending = status.lag, status.pending
+    if without := _WITHOUT_JOURNAL.get(work.memory.spec.mode):
+        # Whether it answers or not: nothing can be behind.
+        work.say(conditions.CONSOLIDATION, "True", "NotUsed", without)
+        return
     if status.lag is None or status.pending is None:
         why = reasons.get("redis", "Redis gives no answer")
         work.say(conditions.CONSOLIDATION, "Unknown", "JournalUnseen", f"What is pending cannot be seen; {why}")

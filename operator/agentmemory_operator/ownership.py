@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentmemory_operator.changes import with_applied_stores
 from agentmemory_operator.kube import (
     CERTIFICATE,
     NETWORK_POLICY,
@@ -24,13 +25,13 @@ from agentmemory_operator.resources.common import owner
 from agentmemory_operator.spec import AgentMemory
 from agentmemory_operator.work import Work
 
-_SECRETS = ("credentials", "ca", "redis-admin", "postgres-admin", "redis-tls", "postgres-tls", "pooler-tls")
-_STORES = ("redis", "postgres")
-
 
 async def settle_ownership(work: Work) -> None:
-    """Have everything of value go with the memory, or stay, as its policy says. Raises KubeError."""
-    memory = work.memory
+    """Have everything of value go with the memory, or stay, as its policy says. Raises KubeError.
+
+    What a former memory of this name, in another mode, left in a store that this one does not use stays as it is.
+    """
+    memory = with_applied_stores(work.memory)
     for kind, part in _of_value(memory):
         live = await work.kube.get(kind, memory.namespace, child(memory.name, part))
         if live is None or not is_ours(live, memory.name):
@@ -41,11 +42,14 @@ async def settle_ownership(work: Work) -> None:
 
 
 def _of_value(memory: AgentMemory) -> list[tuple[Kind, str]]:
-    found = [(SECRET, part) for part in _SECRETS]
+    stores = memory.spec.stores
+    certified = (*stores, "pooler") if "postgres" in stores else stores
+    found = [(SECRET, "credentials"), (SECRET, "ca"), *((SECRET, f"{part}-admin") for part in stores)]
+    found += [(SECRET, f"{part}-tls") for part in certified]
     for kind in (STATEFUL_SET, SERVICE, NETWORK_POLICY, POD_DISRUPTION_BUDGET):
-        found += [(kind, part) for part in _STORES]
+        found += [(kind, part) for part in stores]
     if memory.spec.tls.issuer_ref is not None:
-        found += [(CERTIFICATE, f"{part}-tls") for part in (*_STORES, "pooler")]
+        found += [(CERTIFICATE, f"{part}-tls") for part in certified]
     return found
 
 

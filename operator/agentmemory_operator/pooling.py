@@ -88,7 +88,7 @@ async def _run(work: Work) -> None:
 
 
 def _manifests(work: Work, postgres: Access) -> list[Object]:
-    known = [Login(one.postgres.username, one.postgres.password) for one in logins.all_of(work.logins)]
+    known = [Login(one.postgres.username, one.postgres.password) for one in logins.all_of(work.logins, work.stores)]
     return pooler.manifests(work.memory, postgres=postgres.address, namespaces=work.config.namespaces, logins=known)
 
 

@@ -21,6 +21,7 @@ from agentmemory_operator.pooling import tend_pooler
 from agentmemory_operator.resources import config
 from agentmemory_operator.rotation import tend_credentials, tend_rotation
 from agentmemory_operator.secrets import tend_api_key
+from agentmemory_operator.spec import STORES, Store
 from agentmemory_operator.stores import tend_postgres, tend_redis, tend_schema
 from agentmemory_operator.work import Work
 
@@ -35,22 +36,24 @@ _HICCUPS = 3
 
 @dataclass(frozen=True)
 class Step:
-    """`kind` is the condition that says how it went."""
+    """`kind` is the condition that says how it went; it is taken only where the mode uses these `stores`."""
 
     kind: str
     run: Callable[[Work], Awaitable[None]]
+    stores: tuple[Store, ...] = ()
 
 
 async def tend_configuration(work: Work) -> None:
     """Give the sidecars the memory's settings and the stores' addresses. Raises OperatorFault."""
-    if work.redis is None or work.postgres is None:
+    if not work.is_located:
         raise Waiting("WaitingForStores", "Where the stores are is not known yet.")
+    redis, postgres = work.redis, work.postgres
     manifest = config.manifest(
         work.memory,
-        redis=work.redis.address,
-        postgres=work.pooler or work.postgres.address,
-        redis_ca=work.redis.ca,
-        postgres_ca=work.pooler_ca if work.pooler else work.postgres.ca,
+        redis=redis.address if redis else None,
+        postgres=work.pooler or (postgres.address if postgres else None),
+        redis_ca=redis.ca if redis else None,
+        postgres_ca=work.pooler_ca if work.pooler or not postgres else postgres.ca,
     )
     await work.objects.ensure(manifest)
 
@@ -58,16 +61,17 @@ async def tend_configuration(work: Work) -> None:
 STEPS = (
     Step(conditions.CREDENTIALS, tend_credentials),
     # Before Redis, whose identity record is held against the one in Postgres.
-    Step(conditions.POSTGRES, tend_postgres),
-    Step(conditions.REDIS, tend_redis),
-    Step(conditions.POSTGRES, tend_pooler),
+    Step(conditions.POSTGRES, tend_postgres, ("postgres",)),
+    Step(conditions.REDIS, tend_redis, ("redis",)),
+    Step(conditions.POSTGRES, tend_pooler, ("postgres",)),
     Step(conditions.CREDENTIALS, tend_configuration),
-    Step(conditions.SCHEMA, tend_schema),
+    Step(conditions.SCHEMA, tend_schema, ("postgres",)),
     Step(conditions.CREDENTIALS, tend_rotation),
     Step(conditions.CREDENTIALS, tend_api_key),
     Step(conditions.CONSOLIDATION, observe),
     Step(conditions.SIDECARS, tend_sidecars),
-    Step(conditions.CONSOLIDATION, tend_drain),
+    # Only between two stores is there a journal.
+    Step(conditions.CONSOLIDATION, tend_drain, STORES),
 )
 
 
@@ -96,12 +100,13 @@ async def _reconcile(work: Work) -> bool:
     if work.refused:
         # What runs is what was applied: that is what there is to look at.
         work.memory = with_applied_stores(work.memory)
+    steps = [step for step in STEPS if set(step.stores) <= set(work.stores)]
     if paused or work.refused:
         with work.looking_only():
-            for step in STEPS:
+            for step in steps:
                 await _take(work, step)
     else:
-        for step in STEPS:
+        for step in steps:
             await _take(work, step)
     work.memo.waits = work.memo.waits + 1 if work.waiting else 0
     _conclude(work, paused=paused)
@@ -146,7 +151,7 @@ def _record(work: Work, kind: str, fault: OperatorFault) -> None:
 def _refuse(work: Work, fault: Refused) -> bool:
     """Make nothing of a memory that cannot be served."""
     work.refused.append(fault)
-    for kind in conditions.NEEDED:
+    for kind in conditions.needed(work.stores):
         work.say(kind, "False", fault.reason, str(fault))
     _conclude(work, paused=False)
     return False
@@ -154,9 +159,9 @@ def _refuse(work: Work, fault: Refused) -> bool:
 
 def _conclude(work: Work, *, paused: bool) -> None:
     """The conditions of the whole."""
-    for kind in (*conditions.NEEDED, conditions.CONSOLIDATION):
+    for kind in (*conditions.needed(work.stores), conditions.CONSOLIDATION):
         work.found.setdefault(kind, Condition(kind, "Unknown", "NotObserved", "It could not be looked at yet."))
-    work.found[conditions.READY] = conditions.summarize(work.found)
+    work.found[conditions.READY] = conditions.summarize(work.found, work.stores)
     if work.refused:
         fault = work.refused[0]
         work.say(conditions.PROGRESSING, "False", fault.reason, f"{fault} What runs is left as it is.")

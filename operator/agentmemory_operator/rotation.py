@@ -7,8 +7,8 @@ from agentmemory_operator import logins
 from agentmemory_operator.kube import SECRET
 from agentmemory_operator.names import ROTATE_ANNOTATION, child
 from agentmemory_operator.objects import secret_data
-from agentmemory_operator.observe import Sight
 from agentmemory_operator.secrets import ensure_credentials, new_password
+from agentmemory_operator.sight import Sight
 from agentmemory_operator.work import Work, stamp
 
 _PAUSE = 3.0
@@ -20,7 +20,7 @@ async def tend_credentials(work: Work) -> None:
     data = secret_data(live)
     work.logins_since = live["metadata"].get("creationTimestamp", "")
     wanted = work.memory.annotations.get(ROTATE_ANNOTATION, "")
-    changes = logins.begin(data, wanted, {store: new_password() for store in logins.STORES})
+    changes = logins.begin(data, wanted, {store: new_password() for store in work.stores})
     if changes and not work.frozen:
         data = secret_data(await work.objects.change_secret(live, changes))
     work.logins = data
@@ -30,24 +30,24 @@ async def tend_credentials(work: Work) -> None:
 
 
 async def tend_rotation(work: Work) -> None:
-    """Give the next login to the sidecars once both stores take it, and forget the former one once it is dropped.
+    """Give the next login to the sidecars once all stores take it, and forget the former one once it is dropped.
 
     Raises OperatorFault.
     """
-    if work.frozen or not work.logins or not {"redis", "postgres", "schema"} <= work.serving:
+    if work.frozen or not work.logins or not work.is_whole:
         return
     changes: logins.Changes = {}
-    upcoming = logins.upcoming(work.logins)
+    upcoming = logins.upcoming(work.logins, work.stores)
     if upcoming is not None:
         if not await _is_accepted(work, upcoming):
             work.progress("the stores are to take the next login", again=_PAUSE)
             return
-        changes = logins.promote(work.logins, work.clock())
+        changes = logins.promote(work.logins, work.clock(), work.stores)
         work.status.setdefault("credentials", {}).update(
             rotation=work.logins["next-for"], rotatedAt=stamp(work.clock())
         )
         work.progress("the sidecars move to the next login")
-    elif work.dropped == set(logins.STORES):
+    elif work.dropped == set(work.stores):
         changes = logins.forget(work.logins)
     if changes:
         name = child(work.memory.name, "credentials")
@@ -58,10 +58,10 @@ async def tend_rotation(work: Work) -> None:
 
 
 async def _is_accepted(work: Work, upcoming: logins.Logins) -> bool:
-    """Whether both stores take this login, asked on the way that the sidecars go."""
+    """Whether all stores take this login, asked on the way that the sidecars go."""
     try:
         async with Sight(work, upcoming) as sight:
-            reasons = await sight.reporter.check(sight.identity.read)
+            reasons = await sight.check()
     except MemoryFault:
         return False
-    return not {"redis", "postgres"} & set(reasons)
+    return not set(work.stores) & set(reasons)

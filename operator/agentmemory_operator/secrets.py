@@ -30,7 +30,7 @@ async def ensure_admin(work: Work, store: str, username: str) -> Credentials:
 async def ensure_credentials(work: Work) -> Object:
     """The logins of the sidecars: Secret <memory>-credentials."""
     data = {}
-    for store in ("redis", "postgres"):
+    for store in work.stores:
         data[f"{store}-username"] = f"{work.settings.keys.schema}_1"
         data[f"{store}-password"] = new_password()
     name = child(work.memory.name, "credentials")

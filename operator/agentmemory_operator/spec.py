@@ -24,6 +24,10 @@ LOCAL_DIMENSIONS = 384
 MAX_DIMENSIONS = 4000
 """The longest vector of halves that an HNSW index of pgvector takes."""
 
+Store = Literal["redis", "postgres"]
+STORES: tuple[Store, ...] = ("redis", "postgres")
+_STORES_OF: Mapping[str, tuple[Store, ...]] = {"Hybrid": STORES, "Redis": ("redis",), "Postgres": ("postgres",)}
+
 RESERVED_PARAMETERS = frozenset(
     {
         "config_file",
@@ -260,6 +264,11 @@ class Spec(_Part, frozen=True):
     tls: TlsSpec = TlsSpec()
     monitoring: MonitoringSpec = MonitoringSpec()
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
+
+    @property
+    def stores(self) -> tuple[Store, ...]:
+        """The stores that the mode uses; all others are not there."""
+        return _STORES_OF[self.mode]
 
 
 class AgentMemory(Struct, kw_only=True, frozen=True):

@@ -6,6 +6,7 @@ from typing import Any
 
 from agentmemory_operator import conditions
 from agentmemory_operator.changes import facts_of, places_of
+from agentmemory_operator.spec import STORES
 from agentmemory_operator.work import Work, stamp
 
 _UNSEEN: dict[str, Any] = {
@@ -29,7 +30,8 @@ def compose(work: Work) -> dict[str, Any]:
         ),
     }
     for member in ("redis", "postgres", "schema", "consolidation", "sidecars", "credentials", "drain"):
-        value = _UNSEEN.get(member, {}) | work.status.get(member, {})
+        unseen = {} if member in STORES and member not in work.stores else _UNSEEN.get(member, {})
+        value = unseen | work.status.get(member, {})
         if value:
             patch[member] = value
     if not work.refused:
@@ -40,8 +42,8 @@ def compose(work: Work) -> dict[str, Any]:
 def _applied(work: Work) -> dict[str, Any]:
     """Against which later changes are checked. A store that never served holds nothing yet, and may still move."""
     places = {store: place for store, place in places_of(work.memory).items() if place and store in work.serving}
-    both = work.identity is not None and {"redis", "postgres"} <= work.serving
-    identity = {"identity": work.identity} if both else {}
+    served = work.identity is not None and {*work.stores} <= work.serving
+    identity = {"identity": work.identity} if served else {}
     return facts_of(work.memory) | ({"external": places} if places else {}) | identity
 
 

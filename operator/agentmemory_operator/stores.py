@@ -1,4 +1,4 @@
-"""The steps that leave both stores ready for the sidecars: running, fit, with logins and schema."""
+"""The steps that leave the stores ready for the sidecars: running, fit, with logins and schema."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from agentmemory_engine import administration, preflight, schema
 from agentmemory_engine.errors import ForeignStore, SchemaMismatch
 from agentmemory_engine.redis import Credentials
 from agentmemory_operator import certificates, conditions, logins
-from agentmemory_operator.changes import applied_to
 from agentmemory_operator.connections import POSTGRES_PREAMBLE, postgres_admin, redis_admin, served_certificate
 from agentmemory_operator.errors import Blocked, Waiting
+from agentmemory_operator.identities import (
+    check_nothing_is_left_behind,
+    check_postgres,
+    check_redis,
+    keep_redis_alone,
+)
 from agentmemory_operator.kube import POD, SECRET
 from agentmemory_operator.names import child
 from agentmemory_operator.providers import postgres as postgres_providers
@@ -38,7 +43,10 @@ async def tend_redis(work: Work) -> None:
             await _keep_policy(client)
         facts = await preflight.examine_redis(client)
         _raise_first(preflight.problems_of(facts))
-        _check_identity(work, await administration.read_identity(client, work.settings.keys))
+        if "postgres" in work.stores:
+            check_redis(work, await administration.read_identity(client, work.settings.keys))
+        else:
+            await keep_redis_alone(work, client)
         await _drop_retired(work, "redis", lambda name: administration.drop_login(client, name))
         await _set_redis_logins(work, client)
         if access.certificate:
@@ -48,7 +56,8 @@ async def tend_redis(work: Work) -> None:
         "version": f"{facts.flavour} {facts.version}", "persistence": facts.persistence,
     }  # fmt: skip
     work.serving.add("redis")
-    said = "" if facts.append_only else " It keeps no append-only file: a restart loses what is not in Postgres yet."
+    lost = "what is not in Postgres yet" if "postgres" in work.stores else "all of this memory"
+    said = "" if facts.append_only else f" It keeps no append-only file: a restart loses {lost}."
     work.say(conditions.REDIS, "True", "Serving", f"{facts.flavour} {facts.version}, {facts.persistence}.{said}")
 
 
@@ -88,23 +97,11 @@ async def _keep_postgres_logins(work: Work, admin: asyncpg.Connection[Any]) -> N
         # An administrator of another name than before gets the right to look with the first login that he makes.
         work.memo.postgres_logins = ()
     else:
-        _check_postgres(work)
+        check_postgres(work)
     await _drop_retired(work, "postgres", lambda login: schema.drop_login(admin, name, login))
     await _set_postgres_logins(work, admin)
     work.identity = await schema.read_identity(admin, work.settings)
-    _check_postgres(work)
-
-
-def _check_postgres(work: Work) -> None:
-    """Raises Blocked for a Postgres that does not hold what this AgentMemory has served: nothing is made in it."""
-    known = applied_to(work.memory).get("identity")
-    if known is None or work.identity == known:
-        return
-    held = "no memory of this name any more" if work.identity is None else "another memory of this name"
-    raise Blocked(
-        "IdentityMismatch", f"Postgres holds {held}. Restore it from a backup; or, to begin anew with what is there, "
-        "delete this AgentMemory under deletionPolicy Retain and make it again."
-    )  # fmt: skip
+    check_postgres(work)
 
 
 async def tend_schema(work: Work) -> None:
@@ -117,7 +114,7 @@ async def tend_schema(work: Work) -> None:
     async with postgres_admin(work.postgres, patience=_MIGRATION) as admin:
         try:
             if not work.frozen:
-                _check_nothing_is_left_behind(work)
+                check_nothing_is_left_behind(work)
                 await schema.migrate(admin, work.settings)
             work.identity = await schema.read_identity(admin, work.settings)
             version, applied_at = await schema.applied_version(admin, work.settings.keys.schema)
@@ -191,40 +188,11 @@ def _logins(work: Work, store: str) -> list[logins.Logins]:
     """The logins that this store has to take from now on."""
     if not work.logins:
         return []
-    return logins.lasting(work.logins) if store in work.dropped else logins.all_of(work.logins)
+    return (logins.lasting if store in work.dropped else logins.all_of)(work.logins, work.stores)
 
 
 def _digest(login: Credentials) -> str:
     return sha256(f"{login.username}:{login.password}".encode()).hexdigest()
-
-
-def _check_identity(work: Work, found: str | None) -> None:
-    """Raises Blocked for a Redis that holds another memory, before any login is made in it; Waiting while that cannot
-    be told."""
-    work.redis_identity = found
-    if found is None:
-        return
-    if conditions.SCHEMA in work.found:
-        raise Blocked("IdentityMismatch", "Whose memory Redis holds cannot be told: SchemaReady says why.")
-    if "postgres" in work.serving:
-        _check_nothing_is_left_behind(work)
-    known = work.identity or applied_to(work.memory).get("identity")
-    if known is None:
-        raise Waiting("WaitingForPostgres", "Whose memory Redis holds can be told once Postgres answers.")
-    if found != known:
-        raise Blocked(
-            "IdentityMismatch",
-            "Redis holds the memory of another AgentMemory under this name; give it its own Redis or name.",
-        )
-
-
-def _check_nothing_is_left_behind(work: Work) -> None:
-    """Raises Blocked for a Postgres without a memory beside a Redis with one: a new one would never be its like."""
-    if work.identity is None and work.redis_identity is not None:
-        raise Blocked(
-            "IdentityMismatch", "Redis holds a memory of this name, and Postgres holds none. Restore Postgres from a "
-            f"backup; or, if what Redis holds may go, delete its keys {work.settings.keys.prefix}*."
-        )  # fmt: skip
 
 
 async def _drop_retired(work: Work, store: str, drop: Callable[[str], Awaitable[None]]) -> None:
@@ -235,7 +203,7 @@ async def _drop_retired(work: Work, store: str, drop: Callable[[str], Awaitable[
     if left > 0:
         work.soon(left + 1.0)
         return
-    await drop(logins.retired(work.logins)[store])
+    await drop(logins.retired(work.logins, store))
     work.dropped.add(store)
 
 

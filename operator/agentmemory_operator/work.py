@@ -16,7 +16,7 @@ from agentmemory_operator.errors import Refused
 from agentmemory_operator.kube import Kube
 from agentmemory_operator.objects import Objects
 from agentmemory_operator.resources.common import StoreAddress
-from agentmemory_operator.spec import AgentMemory, seconds
+from agentmemory_operator.spec import AgentMemory, Store, seconds
 
 if TYPE_CHECKING:
     from agentmemory_operator.pods import Sidecars
@@ -64,9 +64,9 @@ class Work:
     redis: Access | None = None
     postgres: Access | None = None
     identity: str | None = None
-    """The id in the identity record of Postgres, as it was read now."""
+    """What the identity record of Postgres says, as it was read now; that of Redis where there is no Postgres."""
     redis_identity: str | None = None
-    """The id in the identity record of Redis, as it was read now."""
+    """What the identity record of Redis says, as it was read now."""
     pooler: StoreAddress | None = None
     """Where sidecars reach Postgres, when not directly."""
     pooler_ca: str | None = None
@@ -104,15 +104,34 @@ class Work:
         self.frozen = False
         self.version: str = self.memory.raw["metadata"].get("resourceVersion", "")
         """The version of the resource that was read, or that was written since."""
+
+    @property
+    def settings(self) -> Settings:
         spec = self.memory.spec
-        self.settings = Settings(
+        return Settings(
             namespace=self.memory.namespace,
             name=self.memory.name,
+            mode=spec.mode,
             shards=spec.shards,
             ttl=seconds(spec.working_memory.ttl),
             max_delay=seconds(spec.consolidation.max_delay),
             instance="operator",
         )
+
+    @property
+    def stores(self) -> tuple[Store, ...]:
+        """The stores that the mode uses."""
+        return self.memory.spec.stores
+
+    @property
+    def is_located(self) -> bool:
+        """Whether it is known where all of them are."""
+        return None not in (getattr(self, store) for store in self.stores)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it was found good: what the mode uses, and the schema where there is one."""
+        return {*self.stores} <= self.serving and ("schema" in self.serving or "postgres" not in self.stores)
 
     @contextmanager
     def looking_only(self) -> Iterator[None]:

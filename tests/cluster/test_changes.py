@@ -92,6 +92,11 @@ def test_changes_that_cannot_be_done_are_refused_and_the_system_goes_on(namespac
     assert "provider: None" in _configuration(namespace)
     edit(namespace, embedding={"provider": "None"})
     settled(namespace)
+    edit(namespace, mode="Redis", postgres=None)
+    refused(namespace, "ModeChanged", "mode cannot change from Hybrid to Redis")
+    assert "PostgresReady" in conditions(namespace)
+    edit(namespace, mode="Hybrid", postgres=memory_manifest(namespace)["spec"]["postgres"])
+    settled(namespace)
     edit(namespace, redis={"managed": {"storage": {"size": "96Mi"}}})
     refused(namespace, "StorageClassCannotExpand", "does not allow volumes to grow")
     kubectl("delete", "agentmemory", "research", "--namespace", namespace)
@@ -100,16 +105,3 @@ def test_changes_that_cannot_be_done_are_refused_and_the_system_goes_on(namespac
     refused(namespace, "StorageShrinks", "set storage.size to 64Mi or more")
     edit(namespace, redis={"managed": {"storage": {"size": "64Mi"}}})
     settled(namespace)
-
-
-def test_a_mode_that_is_not_served_is_said(namespace: str) -> None:
-    manifest = memory_manifest(namespace, mode="Redis")
-    del manifest["spec"]["postgres"]
-    apply(manifest)
-    for kind in ("Ready", "Progressing"):
-        said = wait_condition(namespace, kind, status="False", reason="ModeNotServed")
-        assert "Redis" in said["message"]
-    assert get("statefulset", namespace, REDIS) is None
-    manifest["spec"] |= {"mode": "Hybrid", "postgres": memory_manifest(namespace)["spec"]["postgres"]}
-    apply(manifest)
-    wait_ready(namespace)

@@ -207,15 +207,6 @@ async def test_a_foreign_object_with_our_name_is_left_alone(operated: Operated) 
     assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
 
 
-async def test_a_mode_that_is_not_served_is_refused(operated: Operated) -> None:
-    body = operated.body["spec"]
-    operated.edit(mode="Redis")
-    del body["postgres"]
-    await operated.settle()
-    assert operated.conditions[conditions.READY] == ("False", "ModeNotServed")
-    assert not [kind for kind, _, _ in operated.kube.objects if kind in ("ConfigMap", "StatefulSet")]
-
-
 async def test_an_index_that_is_not_served_leaves_what_runs_alone(operated: Operated) -> None:
     await operated.settle()
     operated.edit(recall={"index": {"kind": "HNSW"}})

@@ -36,28 +36,36 @@ class Clock:
 class Operated:
     """One AgentMemory with external stores, and a controller for it."""
 
-    def __init__(self, name: str, stores: LocalStores, redis: Front, postgres: Front, authority: Authority) -> None:
+    def __init__(
+        self, name: str, stores: LocalStores, redis: Front, postgres: Front, authority: Authority, *,
+        mode: str = "Hybrid",
+    ) -> None:  # fmt: skip
         self.kube = FakeKube()
         self.clock = Clock()
         self.key: Key = (NAMESPACE, name)
         self._put_secret("redis", stores.redis_admin_user, stores.redis_admin_password, authority.pem)
         self._put_secret("postgres", "postgres", stores.postgres_admin_password, authority.pem)
+        external: Object = {
+            "redis": {"external": {"host": HOST, "port": redis.port, "tls": True, "secretRef": {"name": "redis"}}},
+            "postgres": {"external": {"host": HOST, "port": postgres.port, "database": "agentmemory",
+                                      "sslMode": "verify-full", "secretRef": {"name": "postgres"}}},
+        }  # fmt: skip
+        self.external = external
+        """Both stores, as a spec names them."""
         self.put(
             {
                 "apiVersion": API_VERSION, "kind": KIND,
                 "metadata": {"name": name, "namespace": NAMESPACE, "uid": f"uid-of-{name}", "generation": 1,
                              "annotations": {}},
-                "spec": {
-                    "shards": 4,
-                    "embedding": {"provider": "None"},
-                    "redis": {"external": {"host": HOST, "port": redis.port, "tls": True,
-                                           "secretRef": {"name": "redis"}}},
-                    "postgres": {"external": {"host": HOST, "port": postgres.port, "database": "agentmemory",
-                                              "sslMode": "verify-full", "secretRef": {"name": "postgres"}}},
-                },
+                "spec": {"shards": 4, "embedding": {"provider": "None"}} | self.in_mode(mode),
             }
         )  # fmt: skip
         self.controller = self.new_controller()
+
+    def in_mode(self, mode: str) -> Object:
+        """What a spec says in this mode."""
+        unused = {"Redis": "postgres", "Postgres": "redis"}.get(mode)
+        return {"mode": mode} | {store: place for store, place in self.external.items() if store != unused}
 
     def new_controller(self) -> Controller:
         """As after a restart: it remembers nothing."""

@@ -8,11 +8,12 @@ import sys
 import pytest
 
 _LIGHT = (
-    "status", "identity", "schema", "redis", "postgres", "journal", "settings", "administration", "preflight",
+    "status", "direct_status", "identity", "schema", "redis", "postgres", "journal", "settings", "administration",
+    "preflight",
 )  # fmt: skip
 _SHOW = "import sys, agentmemory_engine.{0}; print(*sys.modules)"
 _WORKERS = {f"agentmemory_engine.{name}" for name in ("memory", "consolidation", "embedding")}
-_HEAVY = {"numpy", "onnxruntime", "tokenizers", "aiohttp"}
+_HEAVY = {"numpy", "onnxruntime", "tokenizers", "aiohttp", "snowballstemmer", "regex", "jsonpath", "pgvector"}
 
 
 @pytest.mark.parametrize("name", _LIGHT)

@@ -8,7 +8,8 @@ import pytest
 
 from agentmemory_operator.injector.decision import Known
 from agentmemory_operator.injector.patch import Image
-from support.injector import Pod, container, environment, known, memory, patched, pod, sidecar_of
+from agentmemory_operator.spec import AgentMemory, read
+from support.injector import Pod, container, environment, known, memory, patched, pod, resource, sidecar_of
 
 URL = {"name": "AGENTMEMORY_URL", "value": "http://127.0.0.1:7070"}
 
@@ -243,3 +244,28 @@ def test_the_key_of_the_provider_of_embeddings_is_mounted_beside_the_logins() ->
     assert projected["sources"][-1] == {
         "secret": {"name": "openai", "items": [{"key": "api-key", "path": "embedding-api-key"}], "optional": True}
     }
+
+
+@pytest.mark.parametrize(
+    ("spec", "mounted"),
+    [
+        ({"mode": "Redis", "postgres": {}}, ["redis-username", "redis-password"]),
+        ({"mode": "Postgres", "redis": {}}, ["postgres-username", "postgres-password"]),
+    ],
+)
+def test_only_the_logins_that_there_are_are_mounted(spec: dict[str, Any], mounted: list[str]) -> None:
+    """One that is not in the Secret would keep the pod from starting."""
+    assert mounted_logins(memory(**spec)) == mounted
+
+
+def test_a_change_of_the_mode_that_is_refused_changes_no_pod() -> None:
+    changed = resource(mode="Redis", postgres={})
+    changed["status"] = {"applied": {"mode": "Hybrid", "redis": "Managed", "postgres": "Managed"}}
+    assert mounted_logins(read(changed)) == mounted_logins(memory())
+
+
+def mounted_logins(one: AgentMemory) -> list[str]:
+    volumes = patched(pod(), memories=known(one))["spec"]["volumes"]
+    (projected,) = [volume["projected"] for volume in volumes if volume["name"] == "agentmemory"]
+    (secret,) = [source["secret"] for source in projected["sources"] if "secret" in source]
+    return [str(item["path"]) for item in secret["items"]]

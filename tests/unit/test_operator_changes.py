@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from agentmemory_operator import conditions, events
-from agentmemory_operator.changes import facts_of, find_unserved, refusals
+from agentmemory_operator.changes import facts_of, find_unserved, refusals, with_applied_stores
 from agentmemory_operator.conditions import Condition
 from agentmemory_operator.errors import Refused
+from agentmemory_operator.reconcile import _conclude
 from agentmemory_operator.spec import AgentMemory, read
 from agentmemory_operator.status import compose, differs
 from agentmemory_operator.work import Memo, Work
@@ -50,17 +54,69 @@ def test_what_cannot_change(spec: dict[str, Any], reason: str) -> None:
     assert [fault.reason for fault in refusals(memory(applied, **spec))][:1] == [reason]
 
 
-@pytest.mark.parametrize(
-    ("spec", "reason"),
-    [
-        ({"mode": "Redis", "postgres": {}}, "ModeNotServed"),
-        ({"recall": {"index": {"kind": "HNSW"}}}, "IndexNotServed"),
-    ],
-)  # fmt: skip
-def test_what_this_version_does_not_serve(spec: dict[str, Any], reason: str) -> None:
-    fault = find_unserved(memory(**spec).spec)
-    assert fault is not None and fault.reason == reason
-    assert find_unserved(memory().spec) is None
+def test_what_this_version_does_not_serve() -> None:
+    fault = find_unserved(memory(recall={"index": {"kind": "HNSW"}}).spec)
+    assert fault is not None and fault.reason == "IndexNotServed"
+    for spec in MODES.values():
+        assert find_unserved(memory(**spec).spec) is None
+
+
+MANAGED: dict[str, Any] = {"managed": {"image": "mine"}}
+EXTERNAL: dict[str, Any] = {"external": {"host": "h", "secretRef": {"name": "s"}}}
+MODES: dict[str, dict[str, Any]] = {
+    "Hybrid": {"mode": "Hybrid", "redis": MANAGED, "postgres": MANAGED},
+    "Redis": {"mode": "Redis", "redis": MANAGED, "postgres": {}},
+    "Postgres": {"mode": "Postgres", "redis": {}, "postgres": MANAGED},
+}
+
+
+@pytest.mark.parametrize(("before", "after"), list(permutations(MODES, 2)))
+def test_the_mode_of_a_memory_that_is_there_cannot_change(before: str, after: str) -> None:
+    """And what runs is known all the same: the mode, and the stores of that mode."""
+    applied = {"applied": facts_of(memory(**MODES[before]))}
+    changed = memory(applied, **MODES[after])
+    (refusal,) = refusals(changed)
+    assert refusal.reason == "ModeChanged"
+    assert f"from {before} to {after}" in str(refusal)
+    running = with_applied_stores(changed).spec
+    assert (running.mode, running.stores) == (before, memory(**MODES[before]).spec.stores)
+    given = {"redis": running.redis.managed, "postgres": running.postgres.managed}
+    assert tuple(store for store, managed in given.items() if managed is not None) == running.stores
+
+
+@pytest.mark.parametrize("store", ["redis", "postgres"])
+def test_an_external_store_that_the_spec_lost_with_its_mode_is_where_it_was(store: str) -> None:
+    hybrid = memory(**MODES["Hybrid"] | {store: EXTERNAL})
+    applied = {
+        "applied": facts_of(hybrid) | {"external": {store: msgspec.to_builtins(getattr(hybrid.spec, store).external)}}
+    }
+    other = MODES["Redis" if store == "postgres" else "Postgres"]
+    running = with_applied_stores(memory(applied, **other)).spec
+    assert running == replace(
+        hybrid.spec, **{one: getattr(running, one) for one in ("redis", "postgres") if one != store}
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_operator_and_engine_agree_on_the_stores_of_a_mode(mode: str) -> None:
+    one = Work(memory(**MODES[mode]), FakeKube(), CONFIG, Memo(), clock=Clock())
+    assert one.settings.mode == mode
+    assert one.settings.stores == one.stores
+    assert set(one.stores) <= set(facts_of(one.memory))
+    assert {"redis", "postgres"} & set(facts_of(one.memory)) == set(one.stores)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_status_says_nothing_of_a_store_that_is_not_used(mode: str) -> None:
+    one = Work(memory(**MODES[mode]), FakeKube(), CONFIG, Memo(), clock=Clock())
+    _conclude(one, paused=False)
+    said = compose(one)
+    assert {"redis", "postgres"} & set(said) == set(one.stores)
+    kinds = {condition["type"] for condition in said["conditions"]}
+    of_stores = {"redis": {conditions.REDIS}, "postgres": {conditions.POSTGRES, conditions.SCHEMA}}
+    for store, own in of_stores.items():
+        assert own & kinds == (own if store in one.stores else set())
+    assert {conditions.READY, conditions.CREDENTIALS, conditions.CONSOLIDATION} <= kinds
 
 
 def test_the_model_cannot_change_and_its_place_can() -> None:

@@ -22,6 +22,21 @@ def test_one_that_is_not_true_takes_ready_with_it(kind: str, status: conditions.
 
 
 @pytest.mark.parametrize("kind", conditions.NEEDED)
+def test_of_a_store_that_the_mode_does_not_use_nothing_is_needed(kind: str) -> None:
+    found = {other: one for other, one in GOOD.items() if other != kind}
+    verdicts = {stores: summarize(found, stores).status for stores in (("redis",), ("postgres",))}
+    assert verdicts == {
+        ("redis",): "True" if kind in (conditions.POSTGRES, conditions.SCHEMA) else "Unknown",
+        ("postgres",): "True" if kind == conditions.REDIS else "Unknown",
+    }
+
+
+def test_redis_alone_promises_no_more_than_it_persists() -> None:
+    assert "becomes durable" in summarize(dict(GOOD), ("postgres",)).message
+    assert "as durable as Redis is" in summarize(dict(GOOD), ("redis",)).message
+
+
+@pytest.mark.parametrize("kind", conditions.NEEDED)
 def test_what_was_not_looked_at_is_unknown(kind: str) -> None:
     found = {other: one for other, one in GOOD.items() if other != kind}
     assert summarize(found).status == "Unknown"

@@ -149,3 +149,18 @@ async def test_what_is_another_s_is_left_alone() -> None:
     life.edit("Retain")
     await life.look()
     assert life.kube.objects[LOGINS]["metadata"] == before
+
+
+@pytest.mark.parametrize("changed", [False, True])
+async def test_what_a_former_memory_of_another_mode_left_does_not_go_with_this_one(changed: bool) -> None:
+    """Unless it is this one's own, and the other mode only a change that is refused."""
+    life = Life("Retain")
+    life.live["spec"] |= {"mode": "Postgres", "redis": {}}
+    applied = {"mode": "Hybrid", "redis": "Managed", "postgres": "Managed"} if changed else {"mode": "Postgres"}
+    life.live["status"] = {"applied": applied}
+    life.edit("Delete")
+    await life.look()
+    life.delete()
+    await life.look()
+    assert LOGINS not in life.kube.objects
+    assert (STORE in life.kube.objects) is not changed

@@ -48,6 +48,19 @@ def test_without_authorities_there_are_no_files_of_them() -> None:
     assert set(made(memory(), redis_ca=None, postgres_ca=None)["data"]) == {"agentmemory.yaml"}
 
 
+@pytest.mark.parametrize(("mode", "unused"), [("Redis", "postgres"), ("Postgres", "redis")])
+def test_a_store_that_the_mode_does_not_use_is_not_named(mode: str, unused: str) -> None:
+    addresses: dict[str, Any] = {"redis": REDIS, "postgres": POSTGRES, "redis_ca": "R", "postgres_ca": "P"}
+    addresses |= {unused: None, f"{unused}_ca": None}
+    spec: dict[str, Any] = {"mode": mode, unused: {}}
+    manifest = config.manifest(memory(**spec), **addresses)
+    used = "redis" if unused == "postgres" else "postgres"
+    assert set(manifest["data"]) == {"agentmemory.yaml", f"{used}-ca.crt"}
+    found = read(manifest).spec
+    assert found.mode == mode
+    assert getattr(found, used).external is not None and getattr(found, unused).external is None
+
+
 @pytest.mark.parametrize(
     ("postgres", "ca", "expected"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agentmemory_engine.dead_letters import DeadLetters
 from agentmemory_engine.declared import Declared
+from agentmemory_engine.direct_status import Reporter
 from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.events import Events
 from agentmemory_engine.export import Exporter
@@ -19,7 +20,6 @@ from agentmemory_engine.postgres_only.holds import AgentHold
 from agentmemory_engine.postgres_only.identity import Identity
 from agentmemory_engine.postgres_only.intake import Intake
 from agentmemory_engine.postgres_only.keys import KeyKeeper
-from agentmemory_engine.postgres_only.status import Reporter
 from agentmemory_engine.postgres_only.tail import NoTail
 from agentmemory_engine.progress import Progress
 from agentmemory_engine.recall import Recall

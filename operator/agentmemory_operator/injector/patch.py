@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from agentmemory_operator.changes import with_applied_stores
 from agentmemory_operator.injector.decision import Decision, Inject, Leave, Miss
 from agentmemory_operator.injector.wishes import Pod, annotations_of
 from agentmemory_operator.names import INJECTION_ERROR_ANNOTATION, SIDECAR_CONTAINER, SIDECAR_LABEL
@@ -77,7 +78,10 @@ def sidecar_container(pod: Pod, decision: Inject, image: Image) -> dict[str, Any
 
 
 def _volumes(decision: Inject) -> list[dict[str, Any]]:
-    return parts.volumes(decision.memory.name, decision.memory.spec.embedding.secret_ref)
+    memory = decision.memory
+    # Of the mode that runs: another one in the spec is refused, and there are no logins for it.
+    stores = with_applied_stores(memory).spec.stores
+    return parts.volumes(memory.name, memory.spec.embedding.secret_ref, stores=stores)
 
 
 def _environment(pod: Pod, decision: Inject) -> list[dict[str, Any]]:

@@ -19,20 +19,23 @@ KEY = "agentmemory.yaml"
 def manifest(
     memory: AgentMemory,
     *,
-    redis: StoreAddress,
-    postgres: StoreAddress,
+    redis: StoreAddress | None,
+    postgres: StoreAddress | None,
     redis_ca: str | None,
     postgres_ca: str | None,
 ) -> Manifest:
-    """The ConfigMap. `postgres` is the pooler where there is one; the authorities are in PEM."""
+    """The ConfigMap, with the stores that are given. `postgres` is the pooler where there is one; the authorities are
+    in PEM."""
     resolved = {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
         "metadata": {"name": memory.name, "namespace": memory.namespace},
         "spec": {
             **_behaviour(memory.spec),
-            "redis": {"external": {"host": redis.host, "port": redis.port, "tls": redis.tls}},
-            "postgres": {"external": _postgres(memory, postgres, ca=postgres_ca is not None)},
+            **given(
+                redis=redis and {"external": {"host": redis.host, "port": redis.port, "tls": redis.tls}},
+                postgres=postgres and {"external": _postgres(memory, postgres, ca=postgres_ca is not None)},
+            ),
         },
     }
     files = given(**{"redis-ca.crt": redis_ca, "postgres-ca.crt": postgres_ca})

@@ -5,10 +5,11 @@ The injector imports this module, so it imports neither Kopf nor the engine.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from agentmemory_operator import names
-from agentmemory_operator.spec import KeyRef
+from agentmemory_operator.spec import STORES, KeyRef, Store
 
 FILES = "/etc/agentmemory"
 """Where the resolved AgentMemory, the certificates to trust and the logins are mounted."""
@@ -17,18 +18,24 @@ SCRATCH_VOLUME = "agentmemory-tmp"
 USER = 65532
 API_KEY = "embedding-api-key"
 """The file with the key of the provider of embeddings."""
-LOGIN_KEYS = ("redis-username", "redis-password", "postgres-username", "postgres-password")
-"""The keys of the Secret N-credentials that sidecars mount; its others are the operator's own."""
 
 
-def volumes(memory_name: str, api_key: KeyRef | None = None) -> list[dict[str, Any]]:
-    """The volumes of a pod with a sidecar of this AgentMemory; `api_key` is for its provider of embeddings."""
+def login_keys(stores: Iterable[Store]) -> list[str]:
+    """The keys of the Secret N-credentials that sidecars mount; its others are the operator's own."""
+    return [f"{store}-{part}" for store in stores for part in ("username", "password")]
+
+
+def volumes(
+    memory_name: str, api_key: KeyRef | None = None, *, stores: Iterable[Store] = STORES
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The volumes of a pod with a sidecar of this AgentMemory, which uses these `stores`; `api_key` is for its provider
+    of embeddings."""
     sources: list[dict[str, Any]] = [
         {"configMap": {"name": names.child(memory_name, "sidecar")}},
         {
             "secret": {
                 "name": names.child(memory_name, "credentials"),
-                "items": [{"key": key, "path": key} for key in LOGIN_KEYS],
+                "items": [{"key": key, "path": key} for key in login_keys(stores)],
             }
         },
     ]

@@ -1,4 +1,4 @@
-"""Status of a memory that has only Postgres."""
+"""Status of a memory that has only Postgres. What only looks at one loads no more than this."""
 
 from __future__ import annotations
 
