@@ -29,7 +29,10 @@ EXPLAINED = {
 }
 LAST: dict[str, Any] = {}
 """The last position in a channel, and of a turn."""
-_OF_THIS_RUN = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT[\d:.]+Z|\b\d{1,5}\.\d{1,10}-\d{1,16}|0x[0-9a-f]{1,16}")
+_OF_THIS_RUN = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT[\d:.]{8,15}Z|\b\d{1,5}\.\d{1,10}-\d{1,16}|0x[0-9a-f]{1,16}"
+)
+"""Ids, times and positions that a sidecar gave, and addresses in memory."""
 FACTS: list[dict[str, Any]] = []
 NEEDS_A_DEAD_LETTER = {
     "POST /v1/dead-letters/{agent}/{id}/replay",
