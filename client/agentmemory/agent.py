@@ -208,8 +208,13 @@ class Agent(WholeAgent):
         diversity: float | None = None,
         named_times: bool | None = None,
         time_zone: str | None = None,
+        include: Sequence[Literal["events", "knowledge"]] = (),
     ) -> Recalled:
         """The `k` best matches for a text or a vector, best first, among what the filters let through.
+
+        `include` says what is searched: events unless given; with `knowledge`, facts stand among the hits. A filter
+        holds for them as well: metadata is theirs, the times are of when they were believed, and none passes `types`
+        or `session`.
 
         `strategy` is hybrid for a text and semantic for a vector unless given. `recency` is a half-life (`7d`) and a
         weight from 0 to 1; `diversity`, from 0 to 1, puts back what repeats an earlier hit. A time that a hybrid query
@@ -236,6 +241,7 @@ class Agent(WholeAgent):
             "diversity": diversity,
             "named_times": named_times,
             "time_zone": time_zone,
+            "include": list(include) or None,
         }
         return (await self._post("/recall", _given(question))).decode(Recalled)
 
@@ -244,7 +250,7 @@ class Agent(WholeAgent):
     ) -> Hydration:
         """The context to wake up with: working memory, recent messages and what is recalled for `query`.
 
-        `restore` brings an expired document back from its last snapshot.
+        `restore` brings back an expired document, or one that could not be read, from its last snapshot that can be.
         """
         wish = {"query": query, "budget": {"tokens": tokens}, "restore": restore, "k": k}
         return (await self._post("/hydrate", _given(wish))).decode(Hydration)

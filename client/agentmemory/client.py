@@ -17,6 +17,7 @@ from yarl import URL
 from agentmemory.agent import Agent
 from agentmemory.calls import query_string
 from agentmemory.channels import Channel, ChannelInfo, ChannelPage
+from agentmemory.distillations import Distillation, DistillationPage
 from agentmemory.encoding import encode
 from agentmemory.errors import BarrierTimeout, NotReady, Unavailable, Unreachable
 from agentmemory.models import AgentEvent, AgentsTimelinePage, DeadLetter, DeadLetterPage, Position, Receipt, Status
@@ -190,7 +191,7 @@ class AgentMemory:
             yield event
 
     async def dead_letters(self, *, page_size: int = 100) -> AsyncIterator[DeadLetter]:
-        """Every event that Postgres refuses, page by page."""
+        """Every event that Postgres refuses, and every document that cannot be read, page by page."""
         cursor: str | None = None
         while True:
             page = await self.dead_letter_page(limit=page_size, cursor=cursor)
@@ -206,12 +207,40 @@ class AgentMemory:
         answer = await self._transport.send(Request(method="GET", path=f"/v1/dead-letters?{urlencode(query)}"))
         return answer.decode(DeadLetterPage)
 
+    async def dead_letter_bytes(self, agent: str, id: str) -> bytes:
+        """A dead letter as it was found, byte for byte.
+
+        Raises:
+            NoDeadLetter: there is none of that id.
+        """
+        return (await self._transport.send(Request(method="GET", path=f"{_letter(agent, id)}/raw"))).body
+
+    async def distillations(self, *, given_up: bool | None = None, page_size: int = 100) -> AsyncIterator[Distillation]:
+        """The sessions that facts are still to be drawn from, those that were given up, or (None) both."""
+        cursor: str | None = None
+        while True:
+            page = await self.distillation_page(given_up=given_up, limit=page_size, cursor=cursor)
+            for one in page.distillations:
+                yield one
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def distillation_page(
+        self, *, given_up: bool | None = None, limit: int = 100, cursor: str | None = None
+    ) -> DistillationPage:
+        """One page of them; `cursor`, from the page before, continues."""
+        chosen = None if given_up is None else str(given_up).lower()
+        query = query_string({"given_up": chosen, "limit": limit, "cursor": cursor})
+        answer = await self._transport.send(Request(method="GET", path=f"/v1/distillations{query}"))
+        return answer.decode(DistillationPage)
+
     async def replay(self, agent: str, id: str) -> None:
         """Offer a dead letter to Postgres again.
 
         Raises:
             NoDeadLetter: there is none of that id.
-            InvalidRequest: Postgres refuses it again; the letter is kept.
+            InvalidRequest: Postgres refuses it again, or it is a document; the letter is kept.
         """
         await self._transport.send(Request(method="POST", path=f"{_letter(agent, id)}/replay"))
 

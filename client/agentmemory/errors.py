@@ -17,8 +17,11 @@ AgentMemoryError
     │   ├── NoSnapshot
     │   ├── NoDeadLetter
     │   ├── NoSession
+    │   ├── NoDistillation
     │   └── NoFact
     ├── NoLongerBelieved      a fact that is history does not change
+    ├── UnreadableDocument    what stands in its place is no JSON object
+    ├── DistillationOff       no facts are drawn from sessions here
     ├── VersionConflict
     ├── TooLarge
     ├── NotInThisMode
@@ -186,6 +189,12 @@ class NoSession(NotFound):
     code = "no-session"
 
 
+class NoDistillation(NotFound):
+    """Nothing is asked for, or given up, of that session."""
+
+    code = "no-distillation"
+
+
 class NoFact(NotFound):
     """The agent's knowledge has no fact of that id."""
 
@@ -201,6 +210,23 @@ class NoLongerBelieved(ProblemError):
     def current(self) -> str | None:
         """The id of the version that is believed now; None where none is."""
         return _text(self.members.get("current"))
+
+
+class UnreadableDocument(ProblemError):
+    """What stands in the place of the document is no JSON object; `hydrate` sets it aside, `put` writes a new one."""
+
+    code = "unreadable-document"
+
+    @property
+    def version(self) -> str | None:
+        """Its version; None where it has none."""
+        return _text(self.members.get("version"))
+
+
+class DistillationOff(ProblemError):
+    """No facts are drawn from sessions here: `spec.distillation` is not given."""
+
+    code = "distillation-off"
 
 
 class VersionConflict(ProblemError):

@@ -61,6 +61,12 @@ class _Letter(Struct, tag_field="kind", tag="dead_letter"):
     session: str | None = None
 
 
+class _Unreadable(Struct, tag_field="kind", tag="unreadable_document"):
+    """It stays behind: a copy begins with what can be read."""
+
+    id: str
+
+
 class ExportEnd(Struct, tag_field="kind", tag="end"):
     """The last line, with how many lines of each kind there are."""
 
@@ -68,9 +74,10 @@ class ExportEnd(Struct, tag_field="kind", tag="end"):
     events: int
     knowledge: int
     dead_letters: int
+    unreadable: int = 0
 
 
-_Line = ExportHeader | _Document | _Session | _Event | _Fact | _Letter | ExportEnd
+_Line = ExportHeader | _Document | _Session | _Event | _Fact | _Letter | _Unreadable | ExportEnd
 _decoder = msgspec.json.Decoder(_Line)
 
 
@@ -128,7 +135,7 @@ def survey(lines: Iterable[bytes]) -> Contents:
     Raises:
         BadExport: a line is not what it should be, or the file was cut off.
     """
-    counts: dict[type[Struct], int] = dict.fromkeys((_Session, _Event, _Fact, _Letter), 0)
+    counts: dict[type[Struct], int] = dict.fromkeys((_Session, _Event, _Fact, _Letter, _Unreadable), 0)
     header: ExportHeader | None = None
     sources: set[str] = set()
     for number, raw in enumerate(lines, start=1):
@@ -139,7 +146,7 @@ def survey(lines: Iterable[bytes]) -> Contents:
             case ExportHeader():
                 header = line
             case ExportEnd():
-                told = line.sessions, line.events, line.knowledge, line.dead_letters
+                told = line.sessions, line.events, line.knowledge, line.dead_letters, line.unreadable
                 if told != tuple(counts.values()) or header is None:
                     raise BadExport(f"line {number}: it counts other lines than there are")
                 return Contents(header, line, frozenset(sources))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from msgspec import Struct
 
@@ -47,10 +47,10 @@ class AgentEvent(Event, kw_only=True):
     agent: str
 
 
-class Hit(Event, kw_only=True):
+class Hit(Event, kw_only=True, tag_field="kind", tag="event"):
     """A recalled event; `score` is 0 to 1, and `scores` says what it is made of."""
 
-    kind: str = "event"
+    kind: ClassVar[str] = "event"
     score: float
     scores: dict[str, float] = {}
 
@@ -166,18 +166,6 @@ class AgentsTimelinePage(Struct, kw_only=True):
     degraded: list[str] = []
 
 
-class Recalled(Struct, kw_only=True):
-    """The best matches, best first. `degraded` names what could not be asked.
-
-    `not_yet_searchable` events are acknowledged and have no vector yet.
-    """
-
-    hits: list[Hit]
-    approximate: bool = False
-    degraded: list[str] = []
-    not_yet_searchable: int = 0
-
-
 class Fact(Struct, kw_only=True):
     """One version of a fact, believed from `believed_from` until `believed_until` (exclusive; None: to this day).
 
@@ -196,19 +184,49 @@ class Fact(Struct, kw_only=True):
     believed_until: datetime | None = None
 
 
-class FoundFact(Fact, kw_only=True):
+class FoundFact(Fact, kw_only=True, tag_field="kind", tag="fact"):
     """A fact that was found; `score` is 0 to 1, and `scores` says what it is made of."""
 
-    kind: str = "fact"
+    kind: ClassVar[str] = "fact"
     score: float
     scores: dict[str, float] = {}
+
+
+class Recalled(Struct, kw_only=True):
+    """The best matches, best first; `kind` tells an event from a fact. `degraded` names what could not be asked.
+
+    `not_yet_searchable` of what was included have no vector yet.
+    """
+
+    hits: list[Hit | FoundFact]
+    approximate: bool = False
+    degraded: list[str] = []
+    not_yet_searchable: int = 0
+
+    @property
+    def events(self) -> list[Hit]:
+        """The events among the hits, best first."""
+        return [hit for hit in self.hits if isinstance(hit, Hit)]
+
+    @property
+    def facts(self) -> list[FoundFact]:
+        """The facts among the hits, best first."""
+        return [hit for hit in self.hits if isinstance(hit, FoundFact)]
+
+
+class QuarantinedDocument(Struct, kw_only=True):
+    """What stood in the place of a document and could not be read: a dead letter of this id by now."""
+
+    id: str
+    reason: str = ""
+    bytes: int = 0
 
 
 class Hydration(Struct, kw_only=True):
     """An agent's context on wake-up; `text` renders all of it within the budget of (estimated) tokens.
 
-    `cold_start` is None where working memory was there, else why not: `new-agent`, `expired` or `unreadable`.
-    `left_out` counts what the budget had no room for.
+    `cold_start` is None where working memory was there, else why not: `new-agent`, `expired` or `unreadable`; what
+    could not be read was set aside, and is `quarantined`. `left_out` counts what the budget had no room for.
     """
 
     working_memory: dict[str, Any] | None = None
@@ -219,6 +237,7 @@ class Hydration(Struct, kw_only=True):
     text: str = ""
     tokens: int = 0
     cold_start: str | None = None
+    quarantined: list[QuarantinedDocument] = []
     left_out: dict[str, int] = {}
     degraded: list[str] = []
 
@@ -243,8 +262,11 @@ class Status(Struct, kw_only=True):
     lag_seconds: float | None = None
     pending: int | None = None
     dead_letters: int | None = None
+    quarantined: int | None = None
     unembedded: int | None = None
     unembeddable: int | None = None
+    undistilled: int | None = None
+    undistillable: int | None = None
     persistence: str | None = None
     shards: list[ShardStatus] = []
     degraded: list[str] = []
@@ -256,8 +278,12 @@ class Status(Struct, kw_only=True):
 
 
 class DeadLetter(Struct, kw_only=True):
-    """An event that Postgres refuses; `event` is its JSON, or its text where that is no JSON."""
+    """An event that Postgres refuses, or a document that cannot be read; `kind` says which.
 
+    `event` is its JSON, or its text where that is no JSON.
+    """
+
+    kind: str = "event"
     id: str
     agent: str
     position: str

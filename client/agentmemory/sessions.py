@@ -12,6 +12,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from agentmemory.calls import Calls, given
+from agentmemory.distillations import Distillation
 from agentmemory.errors import DegradedAnswer
 
 
@@ -88,6 +89,25 @@ class Sessions:
             NoSession: there is none of that id.
         """
         return await self._change(id, {"metadata": metadata})
+
+    async def distill(self, id: str) -> Distillation:
+        """Have facts drawn from all of a session, ended or not, whatever was drawn or given up before; not waited for.
+
+        What was drawn before and is not drawn again is believed no longer, once it is done.
+
+        Raises:
+            NoSession: there is none of that id.
+            DistillationOff: `spec.distillation` is not given.
+        """
+        return (await self._calls.send("POST", f"{_path(id)}/distillation")).decode(Distillation)
+
+    async def forget_distillation(self, id: str) -> None:
+        """Draw nothing more from it; what was drawn stays.
+
+        Raises:
+            NoDistillation: nothing is asked for of it.
+        """
+        await self._calls.send("DELETE", f"{_path(id)}/distillation")
 
     async def page(
         self,

@@ -108,7 +108,10 @@ class Recalled:
 
 @dataclass(frozen=True, kw_only=True)
 class Hydration:
-    """An agent's context on wake-up. `text` renders all of it within the budget (in estimated tokens)."""
+    """An agent's context on wake-up. `text` renders all of it within the budget (in estimated tokens).
+
+    `quarantined` is what stood in the place of the document and was set aside, where `cold_start` is `unreadable`.
+    """
 
     working_memory: bytes | None
     version: Position | None
@@ -118,6 +121,7 @@ class Hydration:
     text: str
     tokens: int
     cold_start: ColdStart | None
+    quarantined: list[DeadLetter]
     left_out: dict[str, int]
     degraded: list[str]
 
@@ -188,6 +192,16 @@ class FoundFacts:
     degraded: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class RecalledBoth:
+    """As Recalled, of events and facts in one ranking. `not_yet_searchable` counts both."""
+
+    hits: list[Hit | FactHit]
+    approximate: bool = False
+    degraded: list[str] = field(default_factory=list)
+    not_yet_searchable: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShardStatus:
     """One shard. `durable` and `searchable` are the last positions up to which all is; `lag` is in seconds.
@@ -213,17 +227,37 @@ class Status:
     lag: float | None
     pending: int | None
     dead_letters: int | None
+    quarantined: int | None = None
     unembedded: int | None
     unembeddable: int | None
+    undistilled: int | None = None
+    undistillable: int | None = None
     persistence: str
     shards: list[ShardStatus]
     degraded: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeadLetter:
-    """An event that Postgres refused for its own sake. `raw` is the event's JSON as it was journalled."""
+class Distillation:
+    """A session that facts are to be drawn from. `attempts` were refused in a row; `refused` says why the last one."""
 
+    agent: str
+    session: str
+    asked_at: datetime
+    attempts: int
+    refused: str | None
+    given_up: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """An event that Postgres refused for its own sake, or a document that is no JSON object.
+
+    `raw` is the event's JSON as it was journalled; of a document, all that stood in its place. `position` is a
+    document's version or, where it had none, the next one after all that the journal held when it was found.
+    """
+
+    kind: Literal["event", "document"] = "event"
     id: UUID
     agent: str
     position: Position

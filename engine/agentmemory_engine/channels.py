@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
+from agentmemory_engine.connection import Connection
 from agentmemory_engine.errors import InvalidInput, KeyReused, PositionLost, ShardClosed, TooLarge, Unavailable
 from agentmemory_engine.followers import Followers
 from agentmemory_engine.journal import patiently, run_id_of
@@ -114,7 +115,7 @@ class Channels:
         self._redis = redis
         self._settings = settings
         self._keys = settings.keys
-        self.followers = Followers(self._last_entries, settings.followers)
+        self.followers = Followers(self._last_entry, settings.followers)
 
     async def publish(self, channel: str, message: NewMessage, *, key: str | None = None) -> tuple[Position, bool]:
         """Append a message; answer its position, and whether an earlier publication with this key put it there.
@@ -137,7 +138,7 @@ class Channels:
 
     async def _publish(self, channel: str, fields: list[str | bytes], digest: bytes) -> tuple[Position, bool]:
         settings, shard = self._settings, self._settings.shard_of(channel)
-        connection = await self._redis.connection()
+        connection = await self._at(channel)
         info = connection.info
         assert info is not None
         check_policy(info)
@@ -162,7 +163,7 @@ class Channels:
         return Position(shard, entry), reply[0] == b"repeated"
 
     async def _forget(self, channel: str) -> None:
-        connection = await self._redis.connection()
+        connection = await self._at(channel)
         await self._redis.run_on(
             connection, load_script("channel_forget"), self._of(channel), [run_id_of(connection), channel]
         )
@@ -202,7 +203,7 @@ class Channels:
 
     async def _read(self, channel: str, after: str, limit: int) -> MessagePage:
         shard = self._settings.shard_of(channel)
-        connection = await self._redis.connection()
+        connection = await self._at(channel)
         state, _, stream, about = self._of(channel)
         start = after if after in (BEGINNING, NOW) else str(Position.parse(after).entry)
         args: list[bytes | str | int] = [run_id_of(connection), start, limit, _PAGE_BYTES]
@@ -269,7 +270,7 @@ class Channels:
         return str(page.position.entry), page.missed if page.position.entry == START else 0
 
     async def _run_take(self, channel: str, group: Group, begin: str, limit: int) -> Any:
-        connection = await self._redis.connection()
+        connection = await self._at(channel)
         args: list[bytes | str | int] = [
             run_id_of(connection), channel, group.name, group.consumer, begin, limit, _PAGE_BYTES,
             int(group.redeliver_after * 1000), int(self._settings.channel_age * 1000), _MAX_GROUPS, _MAX_CONSUMERS,
@@ -299,32 +300,28 @@ class Channels:
 
     async def page(self, *, after: str = "", limit: int = 100) -> list[ChannelInfo]:
         """The channels by name, from the first past `after`."""
-        connection = await self._redis.connection()
+        ask = self._redis.execute
         shards = range(self._settings.shards)
         now = int(time.time() * 1000)
         found = await asyncio.gather(
-            *(connection.send("ZRANGEBYSCORE", self._keys.channels(shard), now, "+inf") for shard in shards)
+            *(ask("ZRANGEBYSCORE", self._keys.channels(shard), now, "+inf") for shard in shards)
         )
-        names = sorted(name.decode() for several in found for name in self._redis.value(several))
+        names = sorted(name.decode() for several in found for name in several)
         page = [name for name in names if name > after][:limit]
-        lengths = await asyncio.gather(*(connection.send("XLEN", self._of(name)[2]) for name in page))
-        entries = await self._last_entries(page)
+        lengths = await asyncio.gather(*(ask("XLEN", self._of(name)[2]) for name in page))
+        entries = await asyncio.gather(*(self._last_entry(name) for name in page))
         return [
-            ChannelInfo(channel=name, length=self._redis.value(length), position=Position(self._shard(name), entry))
-            for name, length in zip(page, lengths, strict=True)
-            if (entry := entries[name]) is not None
+            ChannelInfo(channel=name, length=length, position=Position(self._shard(name), entry))
+            for name, length, entry in zip(page, lengths, entries, strict=True)
+            if entry is not None
         ]
 
-    async def _last_entries(self, channels: Sequence[str]) -> Mapping[str, Entry | None]:
-        connection = await self._redis.connection()
-        replies = await asyncio.gather(
-            *(connection.send("HMGET", self._of(channel)[3], "opening", "number") for channel in channels)
-        )
-        values = [self._redis.value(reply) for reply in replies]
-        return {
-            channel: None if opening is None or number is None else Entry(int(opening), int(number))
-            for channel, (opening, number) in zip(channels, values, strict=True)
-        }
+    async def _last_entry(self, channel: str) -> Entry | None:
+        opening, number = await self._redis.execute("HMGET", self._of(channel)[3], "opening", "number")
+        return None if opening is None or number is None else Entry(int(opening), int(number))
+
+    async def _at(self, channel: str) -> Connection:
+        return await self._redis.connection(self._of(channel)[0])
 
     async def close(self) -> None:
         """End all waiting."""

@@ -30,6 +30,8 @@ class ServerInfo:
     append_only: bool
     used_memory: int
     max_memory: int
+    cluster: bool = False
+    """Whether it is a node of a Redis Cluster."""
 
 
 class Connection(asyncio.Protocol):
@@ -46,6 +48,8 @@ class Connection(asyncio.Protocol):
         self.info: ServerInfo | None = None
         self.opened: set[int] = set()
         """The shards that were seen open in this run."""
+        self.trusted = False
+        """Whether the cluster that this node belongs to was found to hold the memory of its identity record."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

@@ -114,17 +114,20 @@ class Consolidator:
             return
 
     async def round(self) -> bool:
-        """Look at every owned shard once; whether we failed on none by our own fault. Raises StoreUnavailable."""
+        """Look at every owned shard once; whether we failed on none by our own fault.
+
+        A shard whose server is down holds up no other one. Raises StoreUnavailable for the first such.
+        """
         owned = list(self._ownership.owned.values())
         self._deadline = time.monotonic() + max(self._settings.lease / 3, self._tick)
-        probes = await asyncio.gather(*(self._journal.probe(one.shard) for one in owned))
-        results = await asyncio.gather(
-            *(self._tend(one, probe) for one, probe in zip(owned, probes, strict=True)), return_exceptions=True
-        )
+        results = await asyncio.gather(*(self._look_at(one) for one in owned), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
         return all(results)
+
+    async def _look_at(self, owned: Owned) -> bool:
+        return await self._tend(owned, await self._journal.probe(owned.shard))
 
     async def _tend(self, owned: Owned, probe: Probe) -> bool:
         """Do what one shard needs. One that we fail on is taken anew, which counts as an attempt at its head."""

@@ -1,4 +1,5 @@
-"""Dead letters: events that Postgres refuses for their own sake; kept, listed, replayable."""
+"""Dead letters: events that Postgres refuses for their own sake, kept, listed and replayable; and documents that are no
+JSON object, kept until someone has read them."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.postgres import POISON, Postgres, Session
 from agentmemory_engine.turns import Event
 
+EVENT = "event"
+
 
 class DeadLetters:
     """The dead letters of one memory."""
@@ -29,6 +32,13 @@ class DeadLetters:
         rows = await self._postgres.fetch("list_dead_letters", *(after or (None, None, None)), limit)
         return [_letter(row) for row in rows]
 
+    async def read(self, agent: str, letter: UUID) -> DeadLetter:
+        """One of them. Raises NoDeadLetter, StoreUnavailable."""
+        row = await self._postgres.fetchrow("get_dead_letter", agent, letter)
+        if row is None:
+            raise NoDeadLetter("There is no such dead letter; it may have been replayed or discarded.")
+        return _letter(row)
+
     async def discard(self, agent: str, letter: UUID) -> None:
         """Delete one for good. Raises NoDeadLetter, StoreUnavailable."""
         if await self._postgres.fetchrow("take_dead_letter", agent, letter) is None:
@@ -37,7 +47,8 @@ class DeadLetters:
     async def replay(self, agent: str, letter: UUID) -> None:
         """Put one into episodic memory, in one transaction.
 
-        Raises NoDeadLetter, StoreUnavailable, and InvalidInput when Postgres refuses it again; then it stays.
+        Raises NoDeadLetter, StoreUnavailable, and InvalidInput for a document, or when Postgres refuses it again; then
+        it stays.
         """
         try:
             async with self._postgres.transaction() as session:
@@ -45,6 +56,11 @@ class DeadLetters:
                 row = await session.fetchrow(self._postgres.query("take_dead_letter"), agent, letter)
                 if row is None:
                     raise NoDeadLetter("There is no such dead letter; it may have been replayed or discarded.")
+                if row["kind"] != EVENT:
+                    raise InvalidInput(
+                        "It is a document, which is not replayed: read its bytes, write what is right to the agent's "
+                        "working memory, and discard it."
+                    )
                 await self._insert(session, row)
         except POISON as error:
             raise InvalidInput(f"Postgres refuses it still, and it stays a dead letter: {error}.") from error
@@ -60,6 +76,7 @@ class DeadLetters:
 
 def _letter(row: Any) -> DeadLetter:
     return DeadLetter(
+        kind=row["kind"],
         id=row["id"],
         agent=row["agent_id"],
         position=Position(row["shard"], Entry(row["opening"], row["sequence"])),

@@ -16,9 +16,12 @@
     │   ├── NoSnapshot
     │   ├── NoDeadLetter
     │   ├── NoSession
+    │   ├── NoDistillation
     │   └── NoFact
     ├── VersionConflict
     ├── FactEnded             what is no longer believed does not change
+    ├── UnreadableDocument    what stands in its place is no JSON object
+    ├── DistillationOff       no facts are drawn from sessions here
     ├── NotInThisMode         another mode of memory can
     ├── PositionLost
     ├── BarrierTimeout
@@ -27,6 +30,7 @@
         ├── ShardClosed
         ├── JournalFull
         ├── RecallUnavailable
+        ├── ProviderUnavailable
         ├── TooManyFollowers
         └── Refused           it needs a person first
             ├── WrongEvictionPolicy
@@ -144,6 +148,13 @@ class NoSession(Missing):
     title = "No such session"
 
 
+class NoDistillation(Missing):
+    """Nothing is asked for, or given up, of that session."""
+
+    code = "no-distillation"
+    title = "No such distillation"
+
+
 class NoFact(Missing):
     """The agent's knowledge has no fact of that id."""
 
@@ -163,6 +174,24 @@ class FactEnded(MemoryFault):
     def __init__(self, message: str, *, current: str | None) -> None:
         super().__init__(message)
         self.current = current
+
+
+class UnreadableDocument(MemoryFault):
+    """What stands in the place of the document is no JSON object. `version` is its version, None where it has none."""
+
+    code = "unreadable-document"
+    title = "Unreadable working memory"
+
+    def __init__(self, message: str, *, version: str | None) -> None:
+        super().__init__(message)
+        self.version = version
+
+
+class DistillationOff(MemoryFault):
+    """`spec.distillation` is not given: no facts are drawn from sessions."""
+
+    code = "distillation-off"
+    title = "No distillation"
 
 
 class VersionConflict(MemoryFault):
@@ -242,6 +271,13 @@ class RecallUnavailable(Unavailable):
 
     code = "recall-unavailable"
     title = "Recall unavailable"
+
+
+class ProviderUnavailable(Unavailable):
+    """A server of models is down, or does not answer in time; the same call may succeed later."""
+
+    code = "provider-unavailable"
+    title = "Provider unavailable"
 
 
 class TooManyFollowers(Unavailable):

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from agentmemory_engine.answers import Document, Page, StoredEvent
@@ -52,8 +52,9 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class LetterLine:
-    """A dead letter; `raw` is the event's JSON as it was journalled, or an array of them."""
+    """A dead letter; `raw` is the event's JSON as it was journalled, or an array of them; or a document's bytes."""
 
+    kind: Literal["event", "document"]
     id: UUID
     position: Position
     index: int
@@ -151,7 +152,9 @@ class Exporter:
         async with aclosing(self._rows("export_dead_letters", export.agent)) as rows:
             async for row in rows:
                 letter = _letter(row)
-                if letter.id not in seen and letter.position <= export.position and not self._hidden(export, letter):
+                # What was set aside stands at a place of its own, and is no event that could come twice.
+                belongs = letter.kind == "document" or letter.position <= export.position
+                if letter.id not in seen and belongs and not self._hidden(export, letter):
                     yield letter
                 seen.add(letter.id)
         found = await self._postgres.fetch("events_by_id", export.agent, list(letters - seen))
@@ -257,6 +260,7 @@ def _session(row: Any) -> SessionLine:
 
 def _letter(row: Any) -> LetterLine:
     return LetterLine(
+        kind=row["kind"],
         id=row["id"],
         position=Position(row["shard"], Entry(row["opening"], row["sequence"])),
         index=row["index"],

@@ -36,7 +36,9 @@ class FactQuery:
 
 
 @dataclass(frozen=True)
-class _Scored:
+class ScoredFact:
+    """A fact that matches, and how well; each score is from 0 to 1."""
+
     id: UUID
     believed_from: datetime
     score: float
@@ -65,17 +67,26 @@ class FactSearch:
         if not query.query.strip():
             raise InvalidInput("`query` is empty; say what to look for.")
         vector, degraded = await self._vector(query)
-        model = None if vector is None else await self._vectors.model()
-        rows = await self._postgres.ask("scan_facts", agent, *query.filter.parameters(), model, vector)
-        words = [0.0] * len(rows)
-        if query.strategy != SEMANTIC:
-            terms = await self._terms_of(agent, [row["id"] for row in rows])
-            words = score_texts(count_terms(query.query), terms)
-        passing = [(row, word) for row, word in zip(rows, words, strict=True) if row["passes"]]
-        scored = [one for row, word in passing if (one := _score(row, word, query.strategy, vector)) is not None]
+        scored, waiting = await self.scan(agent, query.query, vector, query.strategy, query.filter)
         best = sorted((one for one in scored if one.score >= query.min_score), key=lambda one: one.rank, reverse=True)
-        waiting = sum(row["distance"] is None for row, _ in passing) if vector is not None else 0
-        return FoundFacts(await self._hits(agent, best[: query.k]), waiting, degraded)
+        return FoundFacts(await self.hits(agent, best[: query.k]), waiting, degraded)
+
+    async def scan(
+        self, agent: str, text: str | None, vector: Vector | None, strategy: Strategy, conditions: FactFilter
+    ) -> tuple[list[ScoredFact], int]:
+        """All facts that match and pass the filter, in no order, and how many that pass have no vector yet.
+
+        `text` may be missing where the strategy is semantic. Raises InvalidInput, StoreUnavailable.
+        """
+        model = None if vector is None else await self._vectors.model()
+        rows = await self._postgres.ask("scan_facts", agent, *conditions.parameters(), model, vector)
+        words = [0.0] * len(rows)
+        if strategy != SEMANTIC:
+            terms = await self._terms_of(agent, [row["id"] for row in rows])
+            words = score_texts(count_terms(text or ""), terms)
+        passing = [(row, word) for row, word in zip(rows, words, strict=True) if row["passes"]]
+        scored = [one for row, word in passing if (one := _score(row, word, strategy, vector)) is not None]
+        return scored, sum(row["distance"] is None for row, _ in passing) if vector is not None else 0
 
     async def _vector(self, query: FactQuery) -> tuple[Vector | None, list[str]]:
         """The query's vector, where one is wanted and can be had; else what the search has to do without."""
@@ -103,13 +114,14 @@ class FactSearch:
         while len(self._terms) > 1 and sum(map(len, self._terms.values())) > _HELD_FACTS:
             self._terms.popitem(last=False)
 
-    async def _hits(self, agent: str, best: list[_Scored]) -> list[FactHit]:
+    async def hits(self, agent: str, best: list[ScoredFact]) -> list[FactHit]:
+        """The facts themselves, in this order; without those that were erased meanwhile. Raises StoreUnavailable."""
         rows = await self._postgres.fetch("get_facts", agent, [one.id for one in best]) if best else []
         facts = {row["id"]: fact_of(row) for row in rows}
         return [FactHit(facts[one.id], one.score, one.scores) for one in best if one.id in facts]
 
 
-def _score(row: Any, word: float, strategy: Strategy, vector: Vector | None) -> _Scored | None:
+def _score(row: Any, word: float, strategy: Strategy, vector: Vector | None) -> ScoredFact | None:
     """How well one fact matches; None where it does not: no word of the query is in it, and no vector is there."""
     distance = row["distance"]
     if distance is None and not word:
@@ -122,4 +134,4 @@ def _score(row: Any, word: float, strategy: Strategy, vector: Vector | None) -> 
         score = word
     elif strategy == HYBRID:
         score = scale(weigh(score, word))
-    return _Scored(row["id"], row["believed_from"], score, scores)
+    return ScoredFact(row["id"], row["believed_from"], score, scores)

@@ -7,13 +7,13 @@ command a channel that is waited for, and none while nobody waits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from agentmemory_engine.errors import MemoryFault, TooManyFollowers
 from agentmemory_engine.positions import Entry
 
-Look = Callable[[Sequence[str]], Awaitable[Mapping[str, Entry | None]]]
+Look = Callable[[str], Awaitable[Entry | None]]
 _SHORTEST = 0.01
 _LONGEST = 0.1
 """Seconds between two looks: right after news, and when there has been none for a while."""
@@ -93,25 +93,22 @@ class Followers:
             await asyncio.sleep(self._pause)
             self._pause = min(_LONGEST, self._pause * _GROWTH)
             channels = list(self._waiting)
-            try:
-                found = await self._look(channels)
-            except MemoryFault as error:
-                self._fail(error)
-                continue
-            for channel, last in found.items():
-                self.tell(channel, last)
-
-    def _fail(self, error: BaseException) -> None:
-        for future in self._futures():
-            if not future.done():
-                future.set_exception(error)
+            found = await asyncio.gather(*(self._look(channel) for channel in channels), return_exceptions=True)
+            for channel, answer in zip(channels, found, strict=True):
+                if isinstance(answer, MemoryFault):
+                    # On a cluster, the other channels may well be on servers that answer.
+                    _fail((future for _, future in self._waiting.get(channel, ())), answer)
+                elif isinstance(answer, BaseException):
+                    raise answer
+                else:
+                    self.tell(channel, answer)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if self._looking is task:
             self._looking = None
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._fail(error)
+            _fail(self._futures(), error)
 
     async def close(self) -> None:
         """Stop, and end the looking."""
@@ -119,3 +116,9 @@ class Followers:
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait({self._looking})
+
+
+def _fail(futures: Iterable[asyncio.Future[None]], error: BaseException) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agentmemory_engine.barrier import Barrier
+from agentmemory_engine.both import RecallOfBoth
 from agentmemory_engine.channels import Channels
 from agentmemory_engine.consolidation import Consolidator
 from agentmemory_engine.dead_letters import DeadLetters
 from agentmemory_engine.declared import Declared
+from agentmemory_engine.distillation import Setup, make_distillation
 from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.erasure import Erasing
 from agentmemory_engine.events import Events
@@ -22,6 +24,7 @@ from agentmemory_engine.observer import Observer
 from agentmemory_engine.parts import Parts
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.progress import Progress
+from agentmemory_engine.quarantine import Quarantine
 from agentmemory_engine.recall import Recall
 from agentmemory_engine.redis import Redis
 from agentmemory_engine.retention import OwnedShards, Retention
@@ -51,7 +54,7 @@ class HybridParts(Parts):
 
 
 def compose(
-    settings: Settings, redis: Redis, postgres: Postgres, embedder: Embedder, observer: Observer
+    settings: Settings, redis: Redis, postgres: Postgres, embedder: Embedder, observer: Observer, distil: Setup | None
 ) -> HybridParts:
     """The parts of a memory in this mode."""
     progress = Progress()
@@ -73,6 +76,13 @@ def compose(
     )
     barrier = Barrier(postgres, consolidator, progress, settings)
     search = FactSearch(postgres, semantic, vectors)
+    recall = Recall(postgres, semantic, Indexes(postgres), tail, settings)
+    sessions = Sessions(postgres, declared, tail, settings, distill=distil is not None)
+    knowledge = Knowledge(postgres, declared, search, settings, progress, embed=embedder.enabled)
+    distillations, distiller = make_distillation(
+        postgres, declared, events, sessions, knowledge, settings, observer, distil
+    )
+    letters = DeadLetters(postgres, embed=embedder.enabled)
     hold = OwnedShards(postgres, settings, lambda: consolidator.owned)
     return HybridParts(
         redis=redis,
@@ -83,15 +93,19 @@ def compose(
         working=working,
         events=events,
         timelines=Timelines(postgres, events, settings),
-        recall=Recall(postgres, semantic, Indexes(postgres), tail, settings),
-        sessions=Sessions(postgres, declared, tail),
-        knowledge=Knowledge(postgres, declared, search, settings, progress, embed=embedder.enabled),
+        recall=recall,
+        recall_of_both=RecallOfBoth(recall, search, semantic),
+        sessions=sessions,
+        knowledge=knowledge,
+        distillations=distillations,
+        distiller=distiller,
         exporter=Exporter(postgres, declared, tail, events, working, barrier, settings, embed=embedder.enabled),
         erasing=Erasing(postgres, journal, barrier, settings),
         barrier=barrier,
         reporter=Reporter(redis, postgres, journal, settings),
         identity=Identity(redis, postgres, settings),
-        dead_letters=DeadLetters(postgres, embed=embedder.enabled),
+        dead_letters=letters,
+        quarantine=Quarantine(postgres, journal, working, tail, letters, settings),
         vectors=vectors,
         retention=Retention(postgres, settings, hold, observer) if settings.retention is not None else None,
         channels=Channels(redis, settings),

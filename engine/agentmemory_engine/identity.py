@@ -19,6 +19,7 @@ class Identity:
         self._settings = settings
         self._known: str | None = None
         redis.verify = self._verify
+        redis.verify_key = settings.keys.identity
 
     async def read(self) -> str:
         """The id in the identity record; the first call checks the schema.

@@ -9,6 +9,14 @@ if TYPE_CHECKING:
     from agentmemory_engine.journal import Submission
 
 
+class Foreign(Exception):
+    """What stands in the place of a document is of another kind than documents are; `value` is all of it, as bytes."""
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__()
+        self.value = value
+
+
 class Intake(Protocol):
     """Every call raises StoreUnavailable, and ShardClosed where there are openings."""
 
@@ -16,7 +24,7 @@ class Intake(Protocol):
         """Accept a turn, atomically with its change of the document.
 
         The same key with the same body answers the first receipt. Raises KeyReused, VersionConflict, and what the store
-        has against a write: JournalFull, WrongEvictionPolicy, InvalidInput.
+        has against a write: JournalFull, WrongEvictionPolicy, UnreadableDocument, InvalidInput.
         """
         ...
 
@@ -25,7 +33,10 @@ class Intake(Protocol):
         ...
 
     async def document(self, agent: str) -> bytes | None:
-        """The document or a deletion's tombstone as working.format_stored makes it; None where none is live."""
+        """The document or a deletion's tombstone as working.format_stored makes it; None where none is live.
+
+        Raises Foreign.
+        """
         ...
 
     async def window(self, agent: str, limit: int) -> list[bytes]:

@@ -6,14 +6,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha1
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from agentmemory_engine.answers import Receipt
 from agentmemory_engine.connection import Connection
-from agentmemory_engine.errors import KeyReused, ShardClosed, StoreUnavailable, VersionConflict
+from agentmemory_engine.errors import KeyReused, ShardClosed, StoreUnavailable, UnreadableDocument, VersionConflict
+from agentmemory_engine.intake import Foreign
 from agentmemory_engine.keys import digest_key, event_id
+from agentmemory_engine.node import WrongType
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.redis import Redis, check_policy
 from agentmemory_engine.scripts import load_script
@@ -163,19 +166,23 @@ class Journal:
         self._settings = settings
         self._keys = settings.keys
 
+    async def _at(self, shard: int) -> Connection:
+        """The connection to the server that holds the shard. Raises StoreUnavailable."""
+        return await self._redis.connection(self._keys.state(shard))
+
     async def append(self, turn: Submission) -> Receipt:
         """Put a turn into the journal, atomically with its change of the document and the recent window.
 
         The same key with the same body answers the first receipt. Raises KeyReused, VersionConflict, JournalFull,
-        WrongEvictionPolicy, ShardClosed, StoreUnavailable; after the last one the turn may be in the journal all the
-        same, and sending it again with its key settles that.
+        WrongEvictionPolicy, ShardClosed, UnreadableDocument, StoreUnavailable; after the last one the turn may be in
+        the journal all the same, and sending it again with its key settles that.
         """
         return await patiently(lambda: self._append(turn))
 
     async def _append(self, turn: Submission) -> Receipt:
         shard = self._settings.shard_of(turn.agent)
         digest = digest_key(turn.key)
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         info = connection.info
         assert info is not None
         check_policy(info)
@@ -197,7 +204,7 @@ class Journal:
     async def _erase(self, agent: str, key: str) -> Receipt:
         shard = self._settings.shard_of(agent)
         digest = digest_key(key)
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         info = connection.info
         assert info is not None
         check_policy(info)
@@ -238,6 +245,8 @@ class Journal:
                 )
             case b"reused":
                 raise key_reused()
+            case b"unreadable":
+                raise UnreadableDocument("What stands in the place of the document is not ours.", version=None)
             case b"stale":
                 raise version_conflict(shard, Entry.parse(reply[1]) if reply[1] else None)
         return Receipt(
@@ -253,12 +262,15 @@ class Journal:
         return bool(await self._redis.execute("EXISTS", self._keys.idempotency(shard, agent, digest_key(key))))
 
     async def refresh(self) -> None:
-        """Learn again what of the server's settings can change while it runs. Raises StoreUnavailable."""
-        await self._redis.refresh()
+        """Learn again what of the servers' settings can change while they run, of those that answer.
+
+        Raises StoreUnavailable when none does.
+        """
+        await self._redis.refresh(partly=True)
 
     async def probe(self, shard: int) -> Probe:
         """What is pending, and under which opening. Raises StoreUnavailable."""
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         run, opening, trimmed, pending, age = await self._redis.run_on(
             connection, load_script("probe"), [self._keys.state(shard), self._keys.journal(shard)], []
         )
@@ -273,8 +285,19 @@ class Journal:
     async def document(self, agent: str) -> bytes | None:
         """As Intake has it."""
         shard = self._settings.shard_of(agent)
-        value: bytes | None = await patiently(lambda: self._read_key(shard, "GET", self._keys.document(shard, agent)))
-        return value
+        key = self._keys.document(shard, agent)
+
+        async def ask() -> bytes | None:
+            value: bytes | None
+            try:
+                value = await self._read_key(shard, "GET", key)
+            except WrongType:
+                value = await self._read_key(shard, "DUMP", key)
+                if value is not None:
+                    raise Foreign(value) from None
+            return value
+
+        return await patiently(ask)
 
     async def window(self, agent: str, limit: int) -> list[bytes]:
         """As Intake has it."""
@@ -286,26 +309,42 @@ class Journal:
         """A plain read of one key, where the shard is open in this run. Raises ShardClosed, StoreUnavailable.
 
         What was open stays open while the run lasts, so that it is not asked each time; but for a FLUSHALL, after which
-        nothing is found, and then it is asked again.
+        nothing is found, and then it is asked again. On a cluster a slot may go and come back in between.
         """
-        connection = await self._redis.connection()
-        await self._check_open(connection, shard)
-        value = self._redis.value(await connection.send(command, *args))
-        if not value:
+        connection = await self._at(shard)
+        if shard in connection.opened:
+            value = self._redis.value(await connection.send(command, *args))
+            if value:
+                return value
             connection.opened.discard(shard)
-            await self._check_open(connection, shard)
+        return await self._read_checked(connection, shard, command, *args)
+
+    async def _read_checked(self, connection: Connection, shard: int, command: str, *args: str | int) -> Any:
+        """The read between two looks at the mark, all sent at once."""
+        mark = ("HGET", self._keys.state(shard), "run")
+        replies = await asyncio.gather(connection.send(*mark), connection.send(command, *args), connection.send(*mark))
+        before, value, after = (self._redis.value(reply) for reply in replies)
+        if not before == after == run_id_of(connection):
+            raise ShardClosed("Redis has restarted or lost data, and the shard is being opened anew; try again.")
+        if connection.info is not None and not connection.info.cluster:
+            connection.opened.add(shard)
         return value
 
-    async def _check_open(self, connection: Connection, shard: int) -> None:
-        if shard in connection.opened:
-            return
-        if self._redis.value(await connection.send("HGET", self._keys.state(shard), "run")) != run_id_of(connection):
+    async def set_aside(self, agent: str, value: bytes) -> None:
+        """Take away what stands in the document's place, where that is still this value (of no string: its dump).
+
+        Raises ShardClosed, StoreUnavailable.
+        """
+        shard = self._settings.shard_of(agent)
+        connection = await self._at(shard)
+        keys = [self._keys.state(shard), self._keys.document(shard, agent)]
+        args: list[bytes | str | int] = [run_id_of(connection), sha1(value, usedforsecurity=False).hexdigest()]
+        if await self._redis.run_on(connection, load_script("set_aside"), keys, args) < 0:
             raise ShardClosed("Redis has restarted or lost data, and the shard is being opened anew; try again.")
-        connection.opened.add(shard)
 
     async def read(self, shard: int, *, opening: int, epoch: int, count: int) -> Batch | None:
         """The first entries, `count` at most, or None under another opening. Raises StoreUnavailable."""
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         reply = await self._redis.run_on(
             connection,
             load_script("read"),
@@ -322,7 +361,7 @@ class Journal:
         """How far was trimmed, the stored documents of the first of these agents, and of how many; None under another
         opening. Documents can be large: no more are read than fit into a batch, and of one agent at least.
         """
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         keys = [self._keys.state(shard), *(self._keys.document(shard, agent) for agent in agents)]
         args: list[bytes | int] = [run_id_of(connection), opening, _DOCUMENT_BYTES]
         reply = await self._redis.run_on(connection, load_script("documents"), keys, args)
@@ -339,7 +378,7 @@ class Journal:
 
         Answers False, with nothing done, under another opening. Raises StoreUnavailable.
         """
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         keys = [self._keys.state(shard), self._keys.journal(shard), self._keys.leases(shard)]
         args: list[bytes | str | int] = [run_id_of(connection), opening, str(durable), str(durable.next())]
         for agent, version, milliseconds in leases:
@@ -352,7 +391,7 @@ class Journal:
 
         Raises ShardClosed or StoreUnavailable.
         """
-        connection = await self._redis.connection()
+        connection = await self._at(shard)
         reply = await self._redis.run_on(
             connection,
             load_script("tail"),

@@ -22,7 +22,8 @@ REDIS_COMMANDS = (
     "del", "exists", "pexpire", "pttl", "persist", "hget", "hmget", "hset", "hdel", "zadd", "zrem", "zrange",
     "zrangebyscore", "zremrangebyscore", "zcard", "rpush", "lrange", "lindex", "llen", "ltrim", "xadd", "xlen",
     "xrange", "xtrim", "xinfo|stream", "time", "xreadgroup", "xautoclaim", "xpending", "xack", "xgroup|create",
-    "xgroup|createconsumer", "xgroup|delconsumer", "xgroup|destroy", "xinfo|consumers", "hlen", "zscore",
+    "xgroup|createconsumer", "xgroup|delconsumer", "xgroup|destroy", "xinfo|consumers", "hlen", "zscore", "dump",
+    "cluster|info", "cluster|slots",
 )  # fmt: skip
 
 
@@ -69,6 +70,11 @@ def event_id(agent: str, key: bytes, index: int) -> UUID:
 def fact_id(agent: str, key: bytes) -> UUID:
     """The id of the version of a fact that the request with this key digest makes."""
     return _id_of(agent, key, b"fact")
+
+
+def document_id(agent: str, version: str, body: bytes) -> UUID:
+    """The id under which what stood in the place of a document is set aside: the same bytes, once."""
+    return _id_of(agent, version.encode() + b"\n" + blake2b(body, digest_size=16).digest(), b"document")
 
 
 def session_id(agent: str, key: bytes) -> UUID:

@@ -77,13 +77,20 @@ class Knowledge:
         since it said what was believed, or where it is erased, a repetition is a request of its own. Raises KeyReused.
         """
         belief, identity, body = Belief.of(new), _identity(agent, key), fingerprint(new)
-        async with self._alone(agent) as session:
+        async with self.alone(agent) as session:
             if (known := await self._row(session, "get_fact", agent, identity)) is not None:
                 return _repeated(known, body), False
             before = None
             if new.key is not None:
                 before = await self._row(session, "fact_by_key", agent, new.key)
             return await self._succeed(session, agent, identity, body, new.key, before, belief)
+
+    async def tell(self, session: Session, agent: str, new: NewFact) -> Fact:
+        """As `put`, within `alone`. Raises InvalidInput."""
+        identity = _identity(agent, None)
+        before = None if new.key is None else await self._row(session, "fact_by_key", agent, new.key)
+        fact, _ = await self._succeed(session, agent, identity, fingerprint(new), new.key, before, Belief.of(new))
+        return fact
 
     async def change(
         self, agent: str, identity: UUID, change: FactChange, *, key: str | None = None
@@ -93,7 +100,7 @@ class Knowledge:
         Raises NoFact, FactEnded, KeyReused.
         """
         following, body = _identity(agent, key), fingerprint(change, identity)
-        async with self._alone(agent) as session:
+        async with self.alone(agent) as session:
             if (known := await self._row(session, "get_fact", agent, following)) is not None:
                 return _repeated(known, body), False
             row = await self._existing(session, agent, identity)
@@ -108,7 +115,7 @@ class Knowledge:
         Raises NoFact, and FactEnded where another version of it is believed by now.
         """
         check_agent(agent)
-        async with self._alone(agent) as session:
+        async with self.alone(agent) as session:
             row = await self._existing(session, agent, identity)
             if row["believed_until"] is None:
                 row = await self._row(session, "end_fact", agent, identity)
@@ -119,7 +126,7 @@ class Knowledge:
     async def erase(self, agent: str, identity: UUID) -> int:
         """Remove every version of a fact, and all that was ever believed under its key; how many. Raises NoFact."""
         check_agent(agent)
-        async with self._alone(agent) as session:
+        async with self.alone(agent) as session:
             row = await self._existing(session, agent, identity)
             erased = await session.fetch(self._postgres.query("erase_fact"), agent, row["origin"], row["key"])
         return len(erased)
@@ -189,8 +196,8 @@ class Knowledge:
         return await session.fetchrow(self._postgres.query(query), *args)
 
     @asynccontextmanager
-    async def _alone(self, agent: str) -> AsyncIterator[Session]:
-        """A transaction that no other writer of this agent's knowledge shares."""
+    async def alone(self, agent: str) -> AsyncIterator[Session]:
+        """A transaction that no other writer of this agent's knowledge shares, and no mark of an erasure."""
         try:
             async with (
                 self._turns[shard_of(agent, _LANES)],

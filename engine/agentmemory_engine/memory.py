@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Self
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
-from msgspec import Raw
-
 from agentmemory_engine.answers import (
-    ColdStart,
     Document,
     ErasureReceipt,
-    FactHit,
     Hydration,
     Page,
     Recalled,
+    RecalledBoth,
     Receipt,
     State,
     Status,
@@ -29,19 +25,16 @@ from agentmemory_engine.channels import Channels
 from agentmemory_engine.consolidation import Consolidator
 from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.errors import (
-    DocumentExpired,
     InvalidInput,
-    NoDocument,
     NoSnapshot,
     NotInThisMode,
-    StoreUnavailable,
     Unavailable,
+    UnreadableDocument,
     VersionConflict,
 )
 from agentmemory_engine.events import TimelineQuery
 from agentmemory_engine.export import Added, Fact, SessionLine
-from agentmemory_engine.fact_search import FactQuery
-from agentmemory_engine.hydrate import HydrateQuery, assemble
+from agentmemory_engine.hydrate import HydrateQuery
 from agentmemory_engine.journal import ABSENT, ANY, Submission
 from agentmemory_engine.keys import check_agent
 from agentmemory_engine.modes import compose
@@ -56,6 +49,11 @@ from agentmemory_engine.settings import Settings
 from agentmemory_engine.status import reason_of
 from agentmemory_engine.timelines import MergedPage
 from agentmemory_engine.turns import DocumentChange, Turn, check_turn, encode_events, fingerprint
+from agentmemory_engine.waking import Waking
+
+if TYPE_CHECKING:
+    from agentmemory_engine.both import Source
+    from agentmemory_engine.distillation import Distillations, Setup
 
 logger = logging.getLogger(__name__)
 
@@ -71,14 +69,15 @@ class Memory:
 
     def __init__(
         self, settings: Settings, redis: Redis | None, postgres: Postgres | None, embedder: Embedder,
-        observer: Observer | None = None, *, work: bool = True,
+        observer: Observer | None = None, *, work: bool = True, distil: Setup | None = None,
     ) -> None:  # fmt: skip
         """A store that the mode does not use is None, and any other is given."""
         self.settings = settings
-        self.parts = compose(settings, redis, postgres, embedder, observer or Silent())
+        self.parts = compose(settings, redis, postgres, embedder, observer or Silent(), distil)
         self._embedder = embedder
         self._work = work
         self._selector = Selector()
+        self._waking = Waking(self.parts, settings, self.record)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -96,6 +95,13 @@ class Memory:
     @property
     def dead_letters(self) -> DeadLetters:
         return self.parts.dead_letters
+
+    @property
+    def distillations(self) -> Distillations:
+        """Raises NotInThisMode where there are none."""
+        if self.parts.distillations is None:
+            raise NotInThisMode("Facts are drawn from sessions in modes Hybrid and Postgres only.")
+        return self.parts.distillations
 
     @property
     def channels(self) -> Channels:
@@ -124,6 +130,8 @@ class Memory:
             workers["consolidation"] = self.parts.consolidator
         if self.parts.retention is not None:
             workers["retention"] = self.parts.retention
+        if self.parts.distiller is not None:
+            workers["distillation"] = self.parts.distiller
         if self._embedder.enabled:
             await self._embedder.start()
             workers["embedding"] = self.parts.vectors
@@ -156,6 +164,8 @@ class Memory:
                     await self.parts.consolidator.stop()
                 await self._release_claims()
         finally:
+            if self.parts.distiller is not None:
+                await self.parts.distiller.close()
             self._selector.close()
             if self.parts.channels is not None:
                 await self.parts.channels.close()
@@ -190,7 +200,7 @@ class Memory:
 
         `key` makes a repetition harmless; `if_match` is a version the document must have, or `absent`. A merge or patch
         without it is applied to whatever the document is by then. Raises InvalidInput, KeyReused, TooLarge,
-        VersionConflict, JournalFull, WrongEvictionPolicy, ShardClosed, StoreUnavailable.
+        VersionConflict, JournalFull, WrongEvictionPolicy, UnreadableDocument, ShardClosed, StoreUnavailable.
         """
         check_agent(agent)
         check_turn(turn)
@@ -208,13 +218,17 @@ class Memory:
             except VersionConflict:
                 if not attempts:
                     raise
+            except UnreadableDocument:
+                # What another program has put there is kept before it is written over.
+                await self.parts.quarantine.take(agent)
+                attempts += 1
 
     async def read_document(self, agent: str) -> Document:
-        """The current document. Raises NoDocument, DocumentExpired, ShardClosed."""
+        """The current document. Raises NoDocument, DocumentExpired, UnreadableDocument, ShardClosed."""
         return await self.parts.working.read(check_agent(agent))
 
     async def read_snapshot(self, agent: str, version: Position) -> Document:
-        """A kept snapshot of the document. Raises NoSnapshot."""
+        """A kept snapshot of the document. Raises NoSnapshot, UnreadableDocument."""
         unflushed = await self.parts.events.unflushed(check_agent(agent))
         if unflushed.hides(version.entry):
             raise NoSnapshot("The snapshot of this version is erased.")
@@ -252,93 +266,13 @@ class Memory:
         """The best matches. Raises InvalidInput, RecallUnavailable."""
         return await self.parts.recall.search(check_agent(agent), query)
 
+    async def recall_of(self, agent: str, query: RecallQuery, include: Collection[Source]) -> RecalledBoth:
+        """As `recall`, among events, facts or both, in one ranking. Raises InvalidInput, RecallUnavailable."""
+        return await self.parts.recall_of_both.search(check_agent(agent), query, include)
+
     async def hydrate(self, agent: str, query: HydrateQuery) -> Hydration:
         """An agent's context within a budget; `degraded` names what cannot be had. Raises when both stores are down."""
-        check_agent(agent)
-        degraded: list[str] = []
-        (document, cold_start), recent, recalled, facts = await asyncio.gather(
-            self._wake(agent, query, degraded),
-            self._recent_or_nothing(agent, degraded),
-            self._recalled_or_nothing(agent, query, degraded),
-            self._known_or_nothing(agent, query, degraded),
-        )
-        if {"working_memory", "recent"} <= set(degraded):
-            raise StoreUnavailable("redis and postgres", "neither answers; there is nothing to wake up with.")
-        if cold_start == "new-agent" and recent.events:
-            cold_start = None
-        context = assemble(document.body if document else None, recent.events, recalled.hits, facts, query.tokens)
-        return Hydration(
-            working_memory=context.document,
-            version=document.version if document else None,
-            recent=context.recent,
-            recalled=context.recalled,
-            knowledge=context.knowledge,
-            text=context.text,
-            tokens=context.tokens,
-            cold_start=cold_start,
-            left_out=context.left_out,
-            degraded=degraded,
-        )
-
-    async def _wake(
-        self, agent: str, query: HydrateQuery, degraded: list[str]
-    ) -> tuple[Document | None, ColdStart | None]:
-        try:
-            return await self.parts.working.read(agent), None
-        except NoDocument:
-            return None, "new-agent"
-        except DocumentExpired:
-            try:
-                return await self._restore(agent) if query.restore else None, "expired"
-            except Unavailable:
-                degraded.append("working_memory")
-                return None, "expired"
-        except Unavailable:
-            degraded.append("working_memory")
-            return None, "unreadable"
-
-    async def _restore(self, agent: str) -> Document | None:
-        """Write the last snapshot back as the document, unless someone has begun a new one."""
-        last = await self.parts.working.last_snapshot(agent)
-        if last is None:
-            return None
-        change = DocumentChange(set=Raw(last.body))
-        try:
-            receipt = await self.record(agent, Turn(working_memory=change), if_match=ABSENT)
-        except VersionConflict:
-            return await self.parts.working.current(agent)
-        return replace(last, version=receipt.position)
-
-    async def _recent_or_nothing(self, agent: str, degraded: list[str]) -> Page:
-        try:
-            page = await self.parts.events.recent(agent, self.settings.recent_messages)
-        except Unavailable:
-            degraded.append("recent")
-            return Page([], None)
-        degraded += [part for part in page.degraded if part not in degraded]
-        return page
-
-    async def _recalled_or_nothing(self, agent: str, query: HydrateQuery, degraded: list[str]) -> Recalled:
-        if query.query is None:
-            return Recalled([])
-        try:
-            found = await self.parts.recall.search(agent, RecallQuery(query=query.query, k=query.k))
-            degraded += [part for part in found.degraded if part not in degraded]
-            return found
-        except Unavailable:
-            degraded.append("recalled")
-            return Recalled([])
-
-    async def _known_or_nothing(self, agent: str, query: HydrateQuery, degraded: list[str]) -> list[FactHit]:
-        if query.query is None or not query.facts:
-            return []
-        try:
-            found = await self.knowledge.search(agent, FactQuery(query=query.query, k=query.facts))
-            degraded += [part for part in found.degraded if part not in degraded]
-            return found.hits
-        except Unavailable:
-            degraded.append("knowledge")
-            return []
+        return await self._waking.hydrate(check_agent(agent), query)
 
     async def status(self) -> Status:
         """Lag, what is pending, every shard; never raises for a store that is down."""

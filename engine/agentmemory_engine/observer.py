@@ -18,6 +18,8 @@ class Observer(Protocol):
 
     def expired(self, events: int) -> None: ...
 
+    def distilled(self, facts: int) -> None: ...
+
     def failed(self, what: str) -> None: ...
 
 
@@ -37,6 +39,9 @@ class Silent:
         pass
 
     def expired(self, events: int) -> None:
+        pass
+
+    def distilled(self, facts: int) -> None:
         pass
 
     def failed(self, what: str) -> None:

@@ -6,7 +6,7 @@ where a shard is not open for the present run of Redis.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +21,7 @@ from agentmemory_engine.answers import (
     FoundFacts,
     Page,
     Recalled,
+    RecalledBoth,
     SessionPage,
     SessionRecord,
     State,
@@ -30,8 +31,10 @@ from agentmemory_engine.positions import Entry, Position
 
 if TYPE_CHECKING:
     from agentmemory_engine import export
+    from agentmemory_engine.both import Source
     from agentmemory_engine.channels import Channels
     from agentmemory_engine.consolidation import Consolidator
+    from agentmemory_engine.distillation import Distillations, Distiller
     from agentmemory_engine.events import TimelineQuery
     from agentmemory_engine.fact_search import FactQuery
     from agentmemory_engine.facts import FactChange, NewFact
@@ -100,6 +103,14 @@ class Searching(Protocol):
 
     async def search(self, agent: str, query: RecallQuery) -> Recalled:
         """The best matches. Raises InvalidInput, RecallUnavailable."""
+        ...
+
+
+class SearchingBoth(Protocol):
+    """Finds events and facts."""
+
+    async def search(self, agent: str, query: RecallQuery, include: Collection[Source]) -> RecalledBoth:
+        """The best matches, in one ranking. Raises InvalidInput, RecallUnavailable."""
         ...
 
 
@@ -198,13 +209,23 @@ class Identified(Protocol):
 
 
 class DeadLetters(Protocol):
-    """The events that a store refused for their own sake; see dead_letters.DeadLetters."""
+    """The events that a store refused for their own sake, and unreadable documents; see dead_letters.DeadLetters."""
 
     async def list(self, *, after: tuple[datetime, str, UUID] | None = None, limit: int = 100) -> list[DeadLetter]: ...
+
+    async def read(self, agent: str, letter: UUID) -> DeadLetter: ...
 
     async def discard(self, agent: str, letter: UUID) -> None: ...
 
     async def replay(self, agent: str, letter: UUID) -> None: ...
+
+
+class Quarantining(Protocol):
+    """Sets aside what stands in the place of a document and is none."""
+
+    async def take(self, agent: str) -> list[DeadLetter]:
+        """What was set aside, byte for byte."""
+        ...
 
 
 class Worker(Protocol):
@@ -255,7 +276,8 @@ class Store(Protocol):
 class Parts:
     """A memory in one mode.
 
-    `channels` and `consolidator` are None in a mode that has none, `retention` where events are kept for good.
+    `channels`, `consolidator` and `distillations` are None in a mode that has none, `retention` where events are kept
+    for good, `distiller` where no facts are drawn from sessions.
     """
 
     intake: Intake
@@ -263,6 +285,7 @@ class Parts:
     events: Episodic
     timelines: Merged
     recall: Searching
+    recall_of_both: SearchingBoth
     sessions: Sessions
     knowledge: Knowledge
     exporter: Exporting
@@ -271,10 +294,13 @@ class Parts:
     reporter: Reporting
     identity: Identified
     dead_letters: DeadLetters
+    quarantine: Quarantining
     vectors: Embedding
     retention: Retaining | None
     channels: Channels | None
     consolidator: Consolidator | None
     stores: dict[str, Store]
+    distillations: Distillations | None = None
+    distiller: Distiller | None = None
     workers: dict[str, Worker] = field(default_factory=dict)
     """What else works in the background, by name."""

@@ -1,4 +1,8 @@
-"""Postgres as the engine uses it: few connections, opened lazily, no session state (a transaction pooler works)."""
+"""Postgres as the engine uses it: few connections, opened lazily, no session state (a transaction pooler works).
+
+Statements are prepared once a connection, unless a pooler is found in between that keeps track of no names: then each
+goes without a name, and in a transaction, since another server may answer after it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,8 @@ from urllib.parse import parse_qsl, urlsplit
 import asyncpg
 
 from agentmemory_engine.errors import InvalidInput, SchemaMismatch, StoreUnavailable
-from agentmemory_engine.redis import Credentials, Logins
+from agentmemory_engine.logins import Credentials, Logins
+from agentmemory_engine.poolers import keeps_statements
 from agentmemory_engine.tls import Trust, explain_tls, make_context, trust_system
 
 if TYPE_CHECKING:
@@ -55,6 +60,8 @@ OTHER_SCHEMA = (
 )
 """What says that the schema is gone, or is not the one that the statements were written for."""
 
+_CACHE = 100
+"""Statements that a connection keeps prepared, where it may."""
 
 _TRANSACTION = """
 SET LOCAL synchronous_commit = on;
@@ -154,6 +161,8 @@ class Postgres:
         self.schema = schema
         self._size = size
         self._timeout = timeout
+        self._named: bool | None = None
+        """Whether statements may have names; None until a connection has shown it."""
         self._pool: asyncpg.Pool[Any] | None = None
         self._queries: dict[str, str] = {}
 
@@ -184,7 +193,24 @@ class Postgres:
         raise refusals[0]
 
     async def _connect_as(self, login: Credentials) -> asyncpg.Connection[Any]:
-        connection = await asyncpg.connect(
+        if self._named is None:
+            connection = await self._dial(login, cache=0)
+            try:
+                self._named = await keeps_statements(connection)
+                await connection.close(timeout=self._timeout)
+            finally:
+                connection.terminate()
+        connection = await self._dial(login, cache=_CACHE if self._named else 0)
+        try:
+            async with connection.transaction():
+                await _register_vector(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _dial(self, login: Credentials, *, cache: int) -> asyncpg.Connection[Any]:
+        return await asyncpg.connect(
             self._dsn,
             user=login.username,
             password=login.password,
@@ -193,13 +219,8 @@ class Postgres:
             command_timeout=self._timeout,
             connection_class=_PlainConnection,
             server_settings={"application_name": "agentmemory"},
+            statement_cache_size=cache,
         )
-        try:
-            await _register_vector(connection)
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
 
     async def renew(self) -> bool:
         """Move to the login of this moment where that is another one; answer whether it did.
@@ -251,6 +272,15 @@ class Postgres:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """A connection. Whatever Postgres refuses inside the block is StoreUnavailable, SchemaMismatch or POISON."""
+        async with self._acquire() as connection:
+            if self._named:
+                yield connection
+            else:
+                async with connection.transaction():
+                    yield connection
+
+    @asynccontextmanager
+    async def _acquire(self) -> AsyncIterator[Session]:
         if self._pool is None:
             raise StoreUnavailable("postgres", "this memory is not open")
         with _explaining():
@@ -261,6 +291,11 @@ class Postgres:
                     # It leads to a demoted primary, or to nobody: the next one is made anew.
                     connection.terminate()
                     raise
+                except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
+                    # A pooler has come in between, or keeps track of names no longer.
+                    self._named = None
+                    connection.terminate()
+                    raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
@@ -268,7 +303,7 @@ class Postgres:
 
         Raises StoreUnavailable.
         """
-        async with self.session() as connection, connection.transaction():
+        async with self._acquire() as connection, connection.transaction():
             await connection.execute(_TRANSACTION)
             yield connection
 

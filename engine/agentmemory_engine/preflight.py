@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
 import asyncpg
 from redis.exceptions import ResponseError
 
+from agentmemory_engine.administration import everywhere
 from agentmemory_engine.postgres import identifier
 
 _POSTGRES = (15,)
@@ -53,6 +54,8 @@ class RedisFacts:
     can_manage_users: bool
     default_may_all: bool = True
     """Whether user `default`, as which a server loads its append-only file, may do everything, logged in or not."""
+    nodes: int = 1
+    """Of a cluster: how many were looked at; the weakest of each is told."""
 
     @property
     def persistence(self) -> str:
@@ -79,7 +82,32 @@ async def examine_postgres(connection: asyncpg.Connection[Any], schema: str) -> 
 
 
 async def examine_redis(client: Any) -> RedisFacts:
-    """Look at the server of this redis-py client; changes nothing. Raises redis.exceptions.RedisError."""
+    """Look at the server of this redis-py client, or at every node of its cluster; changes nothing.
+
+    Raises redis.exceptions.RedisError.
+    """
+    found = await everywhere(client, _examine_one)
+    return found[0] if len(found) == 1 else weakest(found)
+
+
+def weakest(found: Sequence[RedisFacts]) -> RedisFacts:
+    """What may be said of all nodes of a cluster; its replicas are masters of tomorrow."""
+    policies = sorted({one.eviction_policy for one in found}, key=lambda policy: policy == "noeviction")
+    syncs = {one.appendfsync for one in found}
+    return replace(
+        min(found, key=lambda one: _release(one.version)),
+        nodes=len(found),
+        role="master",
+        eviction_policy=policies[0],
+        append_only=all(one.append_only for one in found),
+        appendfsync=next((sync for sync in (None, "no", "everysec", "always") if sync in syncs), None),
+        max_memory=min((one.max_memory for one in found if one.max_memory), default=0),
+        can_manage_users=all(one.can_manage_users for one in found),
+        default_may_all=all(one.default_may_all for one in found),
+    )
+
+
+async def _examine_one(client: Any) -> RedisFacts:
     info = await client.info()
     flavour = "valkey" if "valkey_version" in info else "redis"
     username = await _whoami(client)
@@ -169,6 +197,7 @@ def _of_vector(facts: PostgresFacts) -> Iterator[Problem]:
 
 
 def _of_redis(facts: RedisFacts) -> Iterator[Problem]:
+    runs = "runs" if facts.nodes == 1 else f"runs, on each of the {facts.nodes} nodes"
     if _release(facts.version) < _REDIS[facts.flavour]:
         found = f"{facts.flavour.capitalize()} {facts.version}"
         yield Problem("VersionTooOld", f"This is {found}; Redis 7.0 or Valkey 8.0 or newer is needed.")
@@ -178,18 +207,18 @@ def _of_redis(facts: RedisFacts) -> Iterator[Problem]:
         yield Problem(
             "WrongEvictionPolicy",
             f"maxmemory-policy is {facts.eviction_policy}, by which unflushed memory may be evicted; "
-            "an administrator runs: CONFIG SET maxmemory-policy noeviction",
+            f"an administrator {runs}: CONFIG SET maxmemory-policy noeviction",
         )
     if facts.append_only and not facts.default_may_all:
         yield Problem(
             "DefaultUserRestricted",
             "A server loads its append-only file as user default, and may leave out what default may not do "
-            "(redis#14541, valkey#3983): a restart would lose turns. An administrator runs: "
+            f"(redis#14541, valkey#3983): a restart would lose turns. An administrator {runs}: "
             "ACL SETUSER default off ~* &* +@all",
         )
     if not facts.can_manage_users:
         grant = f"ACL SETUSER {facts.username or '<its name>'} +acl"
-        yield Problem("MissingRights", f"This login cannot make others; an administrator runs: {grant}")
+        yield Problem("MissingRights", f"This login cannot make others; an administrator {runs}: {grant}")
 
 
 def _release(version: str) -> tuple[int, ...]:

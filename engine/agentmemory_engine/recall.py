@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from agentmemory_engine.answers import Hit, Recalled, StoredEvent
+from agentmemory_engine.answers import FactHit, Hit, Recalled, StoredEvent
+from agentmemory_engine.embedding import Vector
 from agentmemory_engine.embedding.text import searchable_text
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.events import Filter
 from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.semantic import HYBRID, SEMANTIC, Semantic, Strategy
+from agentmemory_engine.semantic import HYBRID, SEMANTIC, Made, Semantic, Strategy
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.stored_events import event_of_record
 from agentmemory_engine.tail import UNFLUSHED, Tails, Unflushed, read_unflushed
@@ -27,8 +28,9 @@ from agentmemory_engine.threads import in_thread
 if TYPE_CHECKING:
     from agentmemory_engine.candidates import Candidate, Distances
 
+H = TypeVar("H", bound=Hit | FactHit)
 MAX_HITS = 100
-_POOL = 4
+POOL = 4
 """So many times `k` events are looked at where hits are to differ."""
 _TRIES = 4
 """Looks while events go from under them; then those that are left are answered."""
@@ -93,31 +95,30 @@ class Recall:
         self._tail = tail
         self._settings = settings
 
-    async def search(self, agent: str, query: RecallQuery) -> Recalled:
+    async def search(self, agent: str, query: RecallQuery, made: Made | None = None) -> Recalled:
         """The agent's `k` best matches, never fewer while more of its events match and pass the filter.
 
         `not_yet_searchable` counts acknowledged events that have no vector yet: keywords find them at once. `degraded`
         names what could not be asked: `unflushed` (Redis) and, where hybrid recall has to do without, `semantic`.
-        Raises InvalidInput, RecallUnavailable, StoreUnavailable.
+        `made` is what became of the query already. Raises InvalidInput, RecallUnavailable, StoreUnavailable.
         """
         strategy = query.checked()
         if strategy == SEMANTIC and query.is_plain:
-            return await self._nearest(agent, query)
-        return await self._ranked(agent, query, strategy)
+            return await self._nearest(agent, query, made)
+        return await self._ranked(agent, query, strategy, made)
 
-    async def _nearest(self, agent: str, query: RecallQuery) -> Recalled:
-        vector, (unflushed, waiting) = await asyncio.gather(
-            self._semantic.vector(query.query, query.vector), self._not_yet(agent)
-        )
+    async def _nearest(self, agent: str, query: RecallQuery, made: Made | None) -> Recalled:
+        vector, (unflushed, waiting) = await asyncio.gather(self._vector(query, SEMANTIC, made), self._not_yet(agent))
+        assert vector is not None
         hits = []
         if unflushed.erased is None:
             hits = await self._semantic.nearest(agent, vector, query.k, query.filter, query.min_score)
         degraded = [UNFLUSHED] if unflushed.events is None else []
         return Recalled(hits, degraded=degraded, not_yet_searchable=waiting + len(unflushed.events or []))
 
-    async def _ranked(self, agent: str, query: RecallQuery, strategy: Strategy) -> Recalled:
+    async def _ranked(self, agent: str, query: RecallQuery, strategy: Strategy, made: Made | None) -> Recalled:
         (unflushed, waiting), distances = await asyncio.gather(
-            self._not_yet(agent), self._distances(agent, query, strategy)
+            self._not_yet(agent), self._distances(agent, query, strategy, made)
         )
         degraded = [UNFLUSHED] if unflushed.events is None else []
         if strategy == HYBRID and distances is None and self._semantic.enabled:
@@ -126,7 +127,7 @@ class Recall:
         candidates, events = await self._look(agent, query, strategy, distances, pending, erased=erased)
         hits = [Hit(events[one.id], one.score, one.scores) for one in candidates if one.id in events]
         if query.diversity:
-            hits = _diverse(hits, query)
+            hits = diverse(hits, query, text_of_event)
         return Recalled(hits[: query.k], degraded=degraded, not_yet_searchable=waiting + len(pending))
 
     async def _look(
@@ -170,7 +171,7 @@ class Recall:
             with_metadata = await self._with_metadata(agent, query.filter, pending)
             work = partial(
                 rank, index, query, strategy, distances, with_metadata=with_metadata,
-                now=query.now or datetime.now(UTC), count=query.k * (_POOL if query.diversity else 1),
+                now=query.now or datetime.now(UTC), count=query.k * (POOL if query.diversity else 1),
             )  # fmt: skip
             return await in_thread(work) if len(index) > _ALONE else work()
 
@@ -182,9 +183,16 @@ class Recall:
         only = Filter(metadata=wanted.metadata)
         return (rows[0]["ids"] or b"") + b"".join(event.id.bytes for event in pending if only.matches(event))
 
-    async def _distances(self, agent: str, query: RecallQuery, strategy: Strategy) -> Distances | None:
+    async def _vector(self, query: RecallQuery, strategy: Strategy, made: Made | None) -> Vector | None:
+        if made is not None:
+            return made.vector
+        return await self._semantic.vector_for(strategy, query.query, query.vector)
+
+    async def _distances(
+        self, agent: str, query: RecallQuery, strategy: Strategy, made: Made | None
+    ) -> Distances | None:
         """None where keywords have to do."""
-        vector = await self._semantic.vector_for(strategy, query.query, query.vector)
+        vector = await self._vector(query, strategy, made)
         return None if vector is None else await self._semantic.distances(agent, vector)
 
     async def _read(
@@ -211,11 +219,17 @@ class Recall:
         return unflushed, waiting["events"]
 
 
-def _diverse(hits: Sequence[Hit], query: RecallQuery) -> list[Hit]:
+def text_of_event(hit: Hit) -> str:
+    """What two events are held against each other by."""
+    return searchable_text(hit.event.content, hit.event.payload)
+
+
+def diverse(hits: Sequence[H], query: RecallQuery, text_of: Callable[[H], str]) -> list[H]:
+    """The best of these hits, with what repeats an earlier one put back."""
     from agentmemory_engine.ranking import diversify
 
     def terms(place: int) -> list[str]:
-        return terms_of(searchable_text(hits[place].event.content, hits[place].event.payload))
+        return terms_of(text_of(hits[place]))
 
     order = diversify(range(len(hits)), lambda place: hits[place].score, terms, share=query.diversity, count=query.k)
     return [hits[place] for place in order]

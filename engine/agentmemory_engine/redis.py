@@ -1,243 +1,120 @@
-"""One pipelined connection to Redis, reconnected when lost.
+"""Redis as the engine uses it: one server, or a Redis Cluster, as the server itself says.
 
-All commands of a process share one connection and are answered in order, which at fifty callers has several times the
-throughput of a pool. Nothing that blocks may be sent on it: scripts and plain reads only.
+All commands of a process share one connection a server and are answered in order, which at fifty callers has several
+times the throughput of a pool. Nothing that blocks may be sent on it: scripts and plain reads only.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import hiredis
 
+from agentmemory_engine.cluster import Cluster
 from agentmemory_engine.connection import Arg, Connection, ServerInfo
-from agentmemory_engine.errors import (
-    ForeignStore,
-    JournalFull,
-    MemoryFault,
-    StoreUnavailable,
-    WrongEvictionPolicy,
-)
+from agentmemory_engine.errors import ForeignStore, JournalFull, StoreUnavailable, WrongEvictionPolicy
+from agentmemory_engine.logins import Credentials, Logins
+from agentmemory_engine.node import Node, RedisAddress, SlotMoved, check_role, explain_reply
 from agentmemory_engine.scripts import Script
-from agentmemory_engine.tls import Trust, explain_tls, make_context, trust_system
 
-logger = logging.getLogger(__name__)
+__all__ = ["Credentials", "Logins", "Redis", "RedisAddress", "check_identity", "check_policy", "check_room"]
 
-_CLOSED = "this memory is closed"
-_MINIMUM = {"redis": (7, 0), "valkey": (8, 0)}
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """A login. Its password never shows in a repr, so never in a log."""
-
-    username: str
-    password: str = field(repr=False)
-
-
-class Logins:
-    """The login of the moment, and the one that worked last: that one goes on where a new one is not accepted yet."""
-
-    def __init__(self, ask: Callable[[], Credentials]) -> None:
-        self.ask = ask
-        self.worked: Credentials | None = None
-
-    def candidates(self) -> list[Credentials]:
-        """What to try, in this order; never empty. Raises StoreUnavailable."""
-        fresh = self.ask()
-        return [fresh] if self.worked in (None, fresh) else [fresh, self.worked]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RedisAddress:
-    """Where Redis is: `redis://host:port`, `rediss://host:port` (TLS) or `unix:///path`.
-
-    `credentials` and `trust` are asked anew for every connection, so that what is rotated needs no restart.
-    """
-
-    url: str
-    credentials: Callable[[], Credentials]
-    trust: Trust = trust_system
-    timeout: float = 2.0
-    """Seconds after which an unanswered command counts the connection as lost."""
-
-
-def parse_info(text: str) -> ServerInfo:
-    """Read the answer of INFO."""
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    flavour = "valkey" if "valkey_version" in fields else "redis"
-    return ServerInfo(
-        run_id=f"{fields['run_id']}.{fields.get('master_replid', '')}".encode(),
-        role=fields.get("role", ""),
-        flavour=flavour,
-        version=fields[f"{flavour}_version"],
-        eviction_policy=fields.get("maxmemory_policy", ""),
-        append_only=fields.get("aof_enabled") == "1",
-        used_memory=int(fields.get("used_memory", 0)),
-        max_memory=int(fields.get("maxmemory", 0)),
-    )
-
-
-def check_server(info: ServerInfo) -> None:
-    """Raises StoreUnavailable for a replica, or a server that is too old."""
-    if info.role != "master":
-        raise StoreUnavailable("redis", "it is a replica now; the address has to lead to the master.")
-    major, minor = (int(part) for part in info.version.split(".")[:2])
-    minimum = _MINIMUM[info.flavour]
-    if (major, minor) < minimum:
-        raise StoreUnavailable("redis", f"{info.flavour} {info.version} is too old; Redis 7.0 or Valkey 8.0 is needed.")
-
-
-def explain_reply(reply: hiredis.ReplyError) -> MemoryFault:
-    """The typed error of an error reply."""
-    text = str(reply)
-    code = text.split(" ", 1)[0]
-    if code == "OOM":
-        return JournalFull(
-            "Redis has reached its maxmemory; nothing was applied. Wait for consolidation, or give it more memory."
-        )
-    if code in ("NOAUTH", "WRONGPASS", "NOPERM"):
-        return StoreUnavailable(
-            "redis", f"it refused the login ({code}); check the mounted credentials and the ACL user."
-        )
-    return StoreUnavailable("redis", text[:200])
+_MAP_ERRORS = ("MOVED ", "CLUSTERDOWN ", "READONLY ")
 
 
 class Redis:
-    """Redis as the engine uses it: commands and scripts on one connection that is made when needed."""
+    """Commands and scripts on connections that are made when needed. A key is sent to the server that holds it."""
 
     def __init__(self, address: RedisAddress, *, client_name: str = "agentmemory") -> None:
         self._address = address
         self._client_name = client_name
-        self._logins = Logins(address.credentials)
-        self._connection: Connection | None = None
-        self._retired: list[Connection] = []
-        self._attempt: asyncio.Task[Connection] | None = None
-        self._closed = False
+        self._first = Node(address, self._admit, client_name=client_name)
+        self._cluster: Cluster | None = None
         self.verify: Callable[[Connection], Any] | None = None
-        """Asked (and awaited) about each new connection, and at each refresh; it raises to refuse the server."""
+        """Asked (and awaited) about each new connection, and at each refresh; it raises to refuse the server. Of a
+        cluster, it is asked about the node that holds `verify_key`."""
+        self.verify_key = ""
+
+    async def _admit(self, connection: Connection) -> None:
+        assert connection.info is not None
+        if connection.info.cluster:
+            return
+        check_role(connection.info)
+        if self.verify is not None:
+            await self.verify(connection)
 
     @property
-    def info(self) -> ServerInfo | None:
-        """What is known of the server; None without a connection."""
-        connection = self._connection
-        return None if connection is None or connection.lost else connection.info
+    def infos(self) -> list[ServerInfo]:
+        """What is known of the server, or of the masters of the cluster; empty without a connection."""
+        if self._cluster is not None:
+            return self._cluster.infos
+        connection = self._first.live
+        return [] if connection is None or connection.info is None else [connection.info]
 
     async def open(self) -> None:
         """Nothing to do: it connects when it is first used."""
 
-    async def connection(self) -> Connection:
-        """The live connection. Raises StoreUnavailable or a Refused when there is none to be had."""
-        connection = self._connection
-        if connection is not None and not connection.lost:
-            return connection
-        if self._closed:
-            raise StoreUnavailable("redis", _CLOSED)
-        if self._attempt is None:
-            # One for all who wait, or each would spend the timeout of a server that hangs after the other.
-            self._attempt = asyncio.create_task(self._try_to_connect())
-            self._attempt.add_done_callback(self._attempted)
-        return await asyncio.shield(self._attempt)
+    async def connection(self, key: str | None = None) -> Connection:
+        """The live connection to the server that holds this key; without one, to the one that says whose the memory is.
 
-    def _attempted(self, attempt: asyncio.Task[Connection]) -> None:
-        self._attempt = None
-        if not attempt.cancelled() and attempt.exception() is None:
-            self._adopt(attempt.result())
+        Raises StoreUnavailable or a Refused when there is none to be had.
+        """
+        cluster = self._cluster
+        if cluster is None:
+            connection = await self._first.connection()
+            if connection.info is None or not connection.info.cluster:
+                return connection
+            cluster = self._join()
+        elif cluster.dissolved:
+            self._cluster = None
+            await cluster.close()
+            return await self.connection(key)
+        return await cluster.connection(self.verify_key if key is None else key)
 
-    def _adopt(self, connection: Connection) -> None:
-        """Send what comes on this connection; what is under way on the one before is still answered there."""
-        old, self._connection = self._connection, connection
-        self._retired = [one for one in self._retired if not one.lost]
-        if old is not None and not old.lost:
-            old.retire()
-            self._retired.append(old)
-
-    async def _try_to_connect(self) -> Connection:
-        try:
-            return await self._connect(self._logins.candidates())
-        except asyncio.CancelledError:
-            raise StoreUnavailable("redis", _CLOSED) from None
-
-    async def _connect(self, logins: Sequence[Credentials]) -> Connection:
-        """A connection with the first of these logins that is accepted."""
-        try:
-            async with asyncio.timeout(self._address.timeout):
-                connection = await self._dial()
-        except (OSError, TimeoutError) as error:
-            reason = explain_tls(error) or f"cannot connect ({type(error).__name__}: {error}); is it running?"
-            raise StoreUnavailable("redis", reason) from error
-        try:
-            login = await self._log_in(connection, logins)
-            if self.verify is not None:
-                await self.verify(connection)
-        except BaseException:
-            connection.abort("refused")
-            raise
-        self._logins.worked = login
-        return connection
-
-    async def _dial(self) -> Connection:
-        loop = asyncio.get_running_loop()
-        url = urlsplit(self._address.url)
-        timeout = self._address.timeout
-        if url.scheme == "unix":
-            return (await loop.create_unix_connection(lambda: Connection(timeout), unquote(url.path)))[1]
-        context = make_context(self._address.trust()) if url.scheme == "rediss" else None
-        host, port = url.hostname or "127.0.0.1", url.port or 6379
-        return (await loop.create_connection(lambda: Connection(timeout), host, port, ssl=context))[1]
-
-    async def _log_in(self, connection: Connection, logins: Sequence[Credentials]) -> Credentials:
-        """Log in with the first of these that is accepted; answer which. Raises for what was said to the first."""
-        refusals: list[hiredis.ReplyError] = []
-        for login in logins:
-            refusal = await self._greet(connection, login)
-            if refusal is None:
-                return login
-            refusals.append(refusal)
-        raise explain_reply(refusals[0])
-
-    async def _greet(self, connection: Connection, login: Credentials) -> hiredis.ReplyError | None:
-        """Log in and learn what the server is; answer what it has against this login."""
-        hello = ["HELLO", "3", "AUTH", login.username, login.password, "SETNAME", self._client_name]
-        greeting, info = await asyncio.gather(connection.send(*hello), connection.send("INFO"))
-        for reply in (greeting, info):
-            if isinstance(reply, hiredis.ReplyError):
-                return reply
-        connection.info = parse_info(info.decode())
-        check_server(connection.info)
-        return None
+    def _join(self) -> Cluster:
+        """The cluster that the first server belongs to; one for all who found that out at once."""
+        if self._cluster is None:
+            self._cluster = Cluster(
+                self._address,
+                self._first,
+                client_name=self._client_name,
+                verify=self.verify,
+                verify_key=self.verify_key,
+            )
+        return self._cluster
 
     async def renew(self) -> bool:
-        """Move to a connection with the login of this moment where that is another one; answer whether it did.
+        """Move to connections with the login of this moment where that is another one; answer whether one did.
 
-        Raises StoreUnavailable or a Refused; then the connection there is goes on.
+        Raises StoreUnavailable or a Refused; then the connections there are go on.
         """
-        if self._attempt is not None:
-            await asyncio.wait({self._attempt})
-        login = self._logins.ask()
-        if self._logins.worked in (None, login):
-            return False
-        connection = await self._connect([login])
-        if self._closed:
-            connection.abort(_CLOSED)
-            raise StoreUnavailable("redis", _CLOSED)
-        self._adopt(connection)
-        logger.info("redis: moved to the login %s", login.username)
-        return True
+        return await (self._first if self._cluster is None else self._cluster).renew()
 
-    async def execute(self, *args: Arg) -> Any:
-        """Run one command. Raises StoreUnavailable or JournalFull."""
-        return self.value(await (await self.connection()).send(*args))
+    async def execute(self, command: str, *args: Arg) -> Any:
+        """Run one command, whose first argument is its key. Raises StoreUnavailable or JournalFull."""
+        key = str(args[0]) if args else None
+
+        async def send() -> Any:
+            return self.value(await (await self.connection(key)).send(command, *args))
+
+        return await self._following(send)
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """Run a script. Raises StoreUnavailable or JournalFull; with either, a turn may or may not have been applied
         when the connection was lost in between."""
-        return await self.run_on(await self.connection(), script, keys, args)
+
+        async def send() -> Any:
+            return await self.run_on(await self.connection(keys[0]), script, keys, args)
+
+        return await self._following(send)
+
+    async def _following(self, send: Callable[[], Awaitable[Any]]) -> Any:
+        """Send, and once more where the key is on another node by now."""
+        try:
+            return await send()
+        except SlotMoved:
+            return await send()
 
     async def run_on(self, connection: Connection, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """Run a script on this very connection, so that the run id it compares with is the connection's own."""
@@ -251,41 +128,48 @@ class Redis:
     def value(self, reply: Any) -> Any:
         """The reply, or what its error means. Raises StoreUnavailable or JournalFull."""
         if isinstance(reply, hiredis.ReplyError):
+            if self._cluster is not None and str(reply).startswith(_MAP_ERRORS):
+                self._cluster.stale = True
             raise explain_reply(reply)
         return reply
 
-    async def refresh(self) -> ServerInfo:
-        """Ask the server about itself again, so that what changes while it runs is noticed: its policy, its role.
+    async def refresh(self, *, partly: bool = False) -> list[ServerInfo]:
+        """Ask the servers about themselves again, so that what changes while they run is noticed: policy, role.
 
-        Raises StoreUnavailable.
+        Raises StoreUnavailable where one does not answer; with `partly`, only where none of a cluster does.
         """
-        connection = await self.connection()
-        info = parse_info(self.value(await connection.send("INFO")).decode())
-        if connection.info is None or info.run_id != connection.info.run_id or info.role != "master":
-            connection.abort("it has another role or history now")
-            raise StoreUnavailable("redis", "it has become a replica, or another master; connecting anew.")
-        connection.info = info
+        if self._cluster is None:
+            await self.connection()
+        if self._cluster is None:
+            return [await self._refresh_first()]
+        found = await self._cluster.refresh()
+        silent = [answer for answer in found if isinstance(answer, StoreUnavailable)]
+        if silent and not (partly and len(silent) < len(found)):
+            raise silent[0]
+        return [answer for answer in found if isinstance(answer, ServerInfo)]
+
+    async def _refresh_first(self) -> ServerInfo:
+        connection = await self._first.refresh()
+        assert connection.info is not None
         try:
             if self.verify is not None:
                 await self.verify(connection)
         except ForeignStore:
             connection.abort("it belongs to another memory")
             raise
-        return info
+        return connection.info
 
     def drop(self) -> None:
         """Make the next command connect anew, with the credentials of that moment."""
-        for connection in (self._connection, *self._retired):
-            if connection is not None:
-                connection.abort("reconnecting")
+        self._first.drop()
+        if self._cluster is not None:
+            self._cluster.drop()
 
     async def close(self) -> None:
-        """Let go of the connection, and of one that is being made; whoever waits for it gets StoreUnavailable."""
-        self._closed = True
-        if self._attempt is not None:
-            self._attempt.cancel()
-            await asyncio.wait({self._attempt})
-        self.drop()
+        """Let go of the connections, and of those being made; whoever waits for one gets StoreUnavailable."""
+        await self._first.close()
+        if self._cluster is not None:
+            await self._cluster.close()
 
 
 def check_room(info: ServerInfo) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from agentmemory_engine.answers import Hit
 from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable, Vector, from_floats
@@ -17,6 +17,12 @@ Strategy = Literal["hybrid", "semantic", "keyword"]
 HYBRID: Final = "hybrid"
 SEMANTIC: Final = "semantic"
 KEYWORD: Final = "keyword"
+
+
+class Made(NamedTuple):
+    """What became of a query: its vector, None where keywords have to do."""
+
+    vector: Vector | None
 
 
 class Semantic:

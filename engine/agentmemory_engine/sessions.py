@@ -21,6 +21,7 @@ from agentmemory_engine.errors import InvalidInput, KeyReused, NoSession, ShardC
 from agentmemory_engine.journal import patiently
 from agentmemory_engine.keys import check_agent, digest_agent, digest_key, session_id
 from agentmemory_engine.postgres import POISON, Postgres, Session, aware
+from agentmemory_engine.settings import Settings
 from agentmemory_engine.tail import UNFLUSHED, Tails, Unflushed
 from agentmemory_engine.working import merge_object
 
@@ -64,15 +65,19 @@ class Place(NamedTuple):
 
 
 class Sessions:
-    """The sessions of one memory.
+    """The sessions of one memory. With `distill`, facts are to be drawn from one that ends.
 
     Every call raises InvalidAgentId, InvalidInput for a value that Postgres cannot hold, and StoreUnavailable.
     """
 
-    def __init__(self, postgres: Postgres, declared: Declared, tail: Tails) -> None:
+    def __init__(
+        self, postgres: Postgres, declared: Declared, tail: Tails, settings: Settings, *, distill: bool = False
+    ) -> None:
         self._postgres = postgres
         self._declared = declared
         self._tail = tail
+        self._settings = settings
+        self._distill = distill
 
     async def start(self, agent: str, new: NewSession, *, key: str | None = None) -> tuple[SessionRecord, bool]:
         """The session, and whether it is new. Starting it again merges the metadata, and opens nothing that has ended.
@@ -150,6 +155,8 @@ class Sessions:
             if change.metadata is not UNSET:
                 metadata = merge_object(metadata, change.metadata)
             ended = row["ended_at"] is not None if change.ended is UNSET else change.ended
+            if self._distill and ended and row["ended_at"] is None:
+                await self._row(session, "ask_distillation", agent, identity, self._settings.shard_of(agent))
             return _record(await self._row(session, "change_session", agent, identity, metadata, ended, None, None))
 
     async def read(self, agent: str, identity: str) -> SessionRecord:

@@ -127,9 +127,8 @@ class Opener:
         begun = await self._begin(owned, at_least=0)
         if begun is None:
             return None
-        connection = await self._redis.connection()
-        run_id = run_id_of(connection)
         state = self._keys.state(owned.shard)
+        run_id = run_id_of(await self._redis.connection(state))
         token = await self._put_token(run_id, begun)
         if token[0] == b"behind":
             begun = await self._begin(begun, at_least=token[1] + 1)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from agentmemory_engine.answers import ShardStatus, Status
+from agentmemory_engine.connection import ServerInfo
 from agentmemory_engine.errors import Unavailable
 from agentmemory_engine.journal import Journal, Probe
 from agentmemory_engine.positions import START, Entry, Position
@@ -63,26 +64,31 @@ class Reporter:
         """
         probes, found = await asyncio.gather(within(PATIENCE, self._probes()), within(PATIENCE, self._rows()))
         rows, counts = found or (None, None)
-        degraded = [name for name, part in (("redis", probes), ("postgres", rows)) if part is None]
-        info = None if probes is None else self._redis.info
+        seen = probes or [None] * self._settings.shards
+        known = None if None in seen else [probe for probe in seen if probe is not None]
+        infos = [] if known is None else self._redis.infos
         return Status(
             mode=self._settings.mode,
-            lag=None if probes is None else max((probe.lag for probe in probes), default=0.0),
-            pending=None if probes is None else sum(probe.pending for probe in probes),
+            lag=None if known is None else max((probe.lag for probe in known), default=0.0),
+            pending=None if known is None else sum(probe.pending for probe in known),
             dead_letters=counts["dead_letters"] if counts else None,
+            quarantined=counts["quarantined"] if counts else None,
             unembedded=counts["unembedded"] if counts else None,
             unembeddable=counts["unembeddable"] if counts else None,
-            persistence="Unknown" if info is None else "append-only file" if info.append_only else "none",
-            shards=[
-                _shard_status(shard, probes[shard] if probes else None, rows[shard] if rows else None)
-                for shard in range(self._settings.shards)
-            ],
-            degraded=degraded,
+            undistilled=counts["undistilled"] if counts else None,
+            undistillable=counts["undistillable"] if counts else None,
+            persistence=persistence_of(infos),
+            shards=[_shard_status(shard, probe, rows[shard] if rows else None) for shard, probe in enumerate(seen)],
+            degraded=[name for name, part in (("redis", known), ("postgres", rows)) if part is None],
         )
 
-    async def _probes(self) -> list[Probe] | None:
+    async def _probes(self) -> list[Probe | None]:
+        return await asyncio.gather(*(self._probe(shard) for shard in range(self._settings.shards)))
+
+    async def _probe(self, shard: int) -> Probe | None:
+        """What one shard says, or None: on a cluster, its server alone may be down."""
         try:
-            return await asyncio.gather(*(self._journal.probe(shard) for shard in range(self._settings.shards)))
+            return await self._journal.probe(shard)
         except Unavailable:
             return None
 
@@ -106,9 +112,9 @@ class Reporter:
             await self._postgres.fetchrow("ping")
 
         async def ask_redis() -> None:
-            info = await self._redis.refresh()
-            check_policy(info)
-            check_room(info)
+            for info in await self._redis.refresh():
+                check_policy(info)
+                check_room(info)
 
         *answers, probes = await asyncio.gather(
             within(PATIENCE, reason_of(ask_postgres())),
@@ -117,9 +123,10 @@ class Reporter:
         )
         reasons = [LATE if answer is None else answer for answer in answers]
         problems = {part: reason for part, reason in zip(("postgres", "redis"), reasons, strict=True) if reason}
-        if probes is None and not problems:
-            problems["shards"] = "they cannot be asked; may this login read the keys of this memory?"
-        closed = sum(not probe.open for probe in probes or [])
+        unseen = self._settings.shards if probes is None else probes.count(None)
+        if unseen and not problems:
+            problems["shards"] = f"{unseen} cannot be asked; may this login read the keys of this memory?"
+        closed = sum(not probe.open for probe in probes or [] if probe is not None)
         if closed:
             problems["shards"] = f"{closed} of {self._settings.shards} shards are not open for this run of Redis yet."
         return problems
@@ -127,6 +134,13 @@ class Reporter:
     async def _check_schema(self) -> str:
         async with self._postgres.session() as session:
             return await check_schema(session, self._settings)
+
+
+def persistence_of(infos: list[ServerInfo]) -> str:
+    """What is in force on every server."""
+    if not infos:
+        return "Unknown"
+    return "append-only file" if all(info.append_only for info in infos) else "none"
 
 
 def _shard_status(shard: int, probe: Probe | None, row: Any) -> ShardStatus:

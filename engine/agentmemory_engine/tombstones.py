@@ -111,6 +111,9 @@ class Tombstones:
         )
         while last and await session.fetchval(query("erase_declared"), erasure.agent, *erasure.place, _AT_ONCE):
             pass
+        if last:
+            # After the sessions, so that it sees what came with the end of one which their deletion waited for.
+            await session.execute(query("erase_distillations"), erasure.agent)
 
     async def carry_out(self, session: Session, shard: int, erasure: Erasure, *, journalled: int) -> None:
         """Delete all at or before its entry and leave a tombstone, under the shard's lock; harmless when repeated.

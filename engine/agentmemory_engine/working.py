@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,8 +20,9 @@ from agentmemory_engine.errors import (
     NoDocument,
     NoSnapshot,
     TooLarge,
+    UnreadableDocument,
 )
-from agentmemory_engine.intake import Intake
+from agentmemory_engine.intake import Foreign, Intake
 from agentmemory_engine.journal import ABSENT, ANY, NEVER, Change
 from agentmemory_engine.keys import digest_key
 from agentmemory_engine.positions import Entry, Position
@@ -46,9 +48,24 @@ class Stored(NamedTuple):
     body: bytes
 
 
+_HEADER = re.compile(rb"\d{1,18}-\d{1,18} [wx] ([0-9a-f]{2})+ ([0-9a-f]{2})+ \d{1,9}")
+
+
+class Unreadable(NamedTuple):
+    """What stands in the place of a document and is none: all of it (`value`; of no string, its dump), and what of it
+    is to be kept (`body`)."""
+
+    value: bytes
+    body: bytes
+    version: Entry | None
+    reason: str
+
+
 def parse_stored(value: bytes) -> Stored:
-    """Take a stored document apart."""
+    """Take a stored document apart. Raises ValueError for what was not written as one."""
     header, _, body = value.partition(b"\n")
+    if _HEADER.fullmatch(header) is None:
+        raise ValueError("it does not begin as a document of this memory does")
     version, kind, writer, fingerprint, events = header.decode().split(" ")
     return Stored(Entry.parse(version), kind, bytes.fromhex(writer), bytes.fromhex(fingerprint), int(events), body)
 
@@ -137,6 +154,23 @@ def check_object(body: bytes) -> bytes:
     return body
 
 
+def fault_of(body: bytes) -> str | None:
+    """Why these bytes are no document; None where they are one."""
+    try:
+        check_object(body)
+    except InvalidInput as error:
+        return str(error)
+    return None
+
+
+def _unreadable(reason: str, version: Position | None) -> UnreadableDocument:
+    return UnreadableDocument(
+        f"What stands in the place of the document cannot be read: {reason} Hydrate sets it aside among the dead "
+        'letters, and with "restore": true takes the last snapshot that can be read; a PUT writes a new document.',
+        version=None if version is None else str(version),
+    )
+
+
 class WorkingMemory:
     """Reads documents, and prepares their changes."""
 
@@ -146,14 +180,37 @@ class WorkingMemory:
         self._settings = settings
 
     async def stored(self, agent: str) -> Stored | None:
-        """The document, a deletion's tombstone, or None. Raises ShardClosed or StoreUnavailable."""
-        value = await self._intake.document(agent)
-        return None if value is None else parse_stored(value)
+        """The document, a deletion's tombstone, or None. Raises UnreadableDocument, ShardClosed or StoreUnavailable."""
+        found = await self._look(agent)
+        if isinstance(found, Unreadable):
+            version = None if found.version is None else Position(self._settings.shard_of(agent), found.version)
+            raise _unreadable(found.reason, version)
+        return found
+
+    async def unreadable(self, agent: str) -> Unreadable | None:
+        """What stands in the place of a live document and is none. Raises ShardClosed or StoreUnavailable."""
+        found = await self._look(agent)
+        return found if isinstance(found, Unreadable) else None
+
+    async def _look(self, agent: str) -> Stored | Unreadable | None:
+        try:
+            value = await self._intake.document(agent)
+        except Foreign as foreign:
+            return Unreadable(foreign.value, foreign.value, None, "the key holds no string.")
+        if value is None:
+            return None
+        try:
+            stored = parse_stored(value)
+        except ValueError as error:
+            return Unreadable(value, value, None, f"{error}.")
+        fault = fault_of(stored.body) if stored.kind == WRITTEN else None
+        return stored if fault is None else Unreadable(value, stored.body, stored.version, fault)
 
     async def read(self, agent: str) -> Document:
         """The current document.
 
-        Raises NoDocument (never written, or deleted), DocumentExpired, ShardClosed, StoreUnavailable.
+        Raises NoDocument (never written, or deleted), DocumentExpired, UnreadableDocument, ShardClosed,
+        StoreUnavailable.
         """
         stored = await self.stored(agent)
         if stored is not None:
@@ -163,13 +220,15 @@ class WorkingMemory:
         last = await self.last_snapshot(agent)
         if last is None:
             raise NoDocument("The agent has no working memory yet; a write starts it.")
+        if (fault := fault_of(last.body)) is not None:
+            raise _unreadable(fault, last.version)
         raise DocumentExpired(
             "The working memory was not used for its ttl and has expired; its last snapshot is kept.",
             version=str(last.version),
         )
 
     async def current(self, agent: str) -> Document | None:
-        """The document as it is in Redis, or None. Raises ShardClosed or StoreUnavailable."""
+        """The document as it is in Redis, or None. Raises UnreadableDocument, ShardClosed or StoreUnavailable."""
         stored = await self.stored(agent)
         if stored is None or stored.kind == DELETED:
             return None
@@ -183,10 +242,12 @@ class WorkingMemory:
         return Document(Position(row["shard"], Entry(row["opening"], row["sequence"])), row["body"])
 
     async def snapshot(self, agent: str, version: Position) -> Document:
-        """A kept snapshot. Raises NoSnapshot or StoreUnavailable."""
+        """A kept snapshot. Raises NoSnapshot, UnreadableDocument or StoreUnavailable."""
         row = await self._postgres.fetchrow("get_snapshot", agent, *version.entry)
         if row is None or row["shard"] != version.shard or row["kind"] == DELETED.encode():
             raise NoSnapshot("No snapshot of this version is kept; only the last few of each agent are.")
+        if (fault := fault_of(row["body"])) is not None:
+            raise _unreadable(fault, version)
         return Document(version, row["body"])
 
     async def prepare(
@@ -196,7 +257,7 @@ class WorkingMemory:
 
         A merge or patch that this very turn has made already is not made again, so that a retry cannot fail on it.
 
-        Raises InvalidInput, TooLarge, ShardClosed, StoreUnavailable.
+        Raises InvalidInput, TooLarge, UnreadableDocument, ShardClosed, StoreUnavailable.
         """
         if change is None:
             return Change()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from agentmemory_engine.batches import (
@@ -163,7 +163,7 @@ class Writer:
 
     async def _snapshot(self, session: Session, shard: int, documents: dict[str, bytes]) -> dict[str, Entry]:
         """Keep these documents; answer the version of each agent that Postgres has after it."""
-        stored: dict[str, Stored] = {agent: parse_stored(body) for agent, body in documents.items()}
+        stored = dict(_parsed(shard, documents))
         if not stored:
             return {}
         query = self._postgres.query
@@ -178,6 +178,15 @@ class Writer:
         hashes = [digest_agent(agent) for agent in stored]
         rows = await session.fetch(query("snapshotted"), list(stored), hashes)
         return {row["agent_id"]: Entry(row["opening"], row["sequence"]) for row in rows}
+
+
+def _parsed(shard: int, documents: dict[str, bytes]) -> Iterator[tuple[str, Stored]]:
+    """What is not ours is left where it is: whoever reads it has it set aside."""
+    for agent, value in documents.items():
+        try:
+            yield agent, parse_stored(value)
+        except ValueError:
+            logger.warning("shard %d: what stands in the place of a document was not written by this memory", shard)
 
 
 def _deadly(entry: JournalEntry) -> DeadRow:

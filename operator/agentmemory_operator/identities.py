@@ -79,7 +79,7 @@ async def keep_redis_alone(work: Work, client: Any) -> None:
     if record is None:
         made = known or new_identity(work.settings.shards)
         # What another leader wrote in between is what holds.
-        record = str(await client.set(work.settings.keys.identity, made, nx=True, get=True) or made)
+        record = await administration.write_identity(client, work.settings.keys, made)
         if known is not None:
             await _tell_of_loss(work)
     try:

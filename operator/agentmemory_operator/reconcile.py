@@ -20,7 +20,7 @@ from agentmemory_operator.pods import tend_sidecars
 from agentmemory_operator.pooling import tend_pooler
 from agentmemory_operator.resources import config
 from agentmemory_operator.rotation import tend_credentials, tend_rotation
-from agentmemory_operator.secrets import tend_api_key
+from agentmemory_operator.secrets import tend_api_keys
 from agentmemory_operator.spec import STORES, Store
 from agentmemory_operator.stores import tend_postgres, tend_redis, tend_schema
 from agentmemory_operator.work import Work
@@ -67,7 +67,7 @@ STEPS = (
     Step(conditions.CREDENTIALS, tend_configuration),
     Step(conditions.SCHEMA, tend_schema, ("postgres",)),
     Step(conditions.CREDENTIALS, tend_rotation),
-    Step(conditions.CREDENTIALS, tend_api_key),
+    Step(conditions.CREDENTIALS, tend_api_keys),
     Step(conditions.CONSOLIDATION, observe),
     Step(conditions.SIDECARS, tend_sidecars),
     # Only between two stores is there a journal.

@@ -11,6 +11,7 @@ from agentmemory_operator.kube import SECRET, Object
 from agentmemory_operator.names import child
 from agentmemory_operator.objects import encode_secret, secret_data
 from agentmemory_operator.resources.common import meta
+from agentmemory_operator.spec import KeyRef
 from agentmemory_operator.work import Work
 
 
@@ -59,12 +60,18 @@ async def read_external(work: Work, name: str, *, username: str | None = None) -
     return _login(name, {"username": username or ""} | data), ca
 
 
-async def tend_api_key(work: Work) -> None:
-    """See that the Secret with the key of the provider of embeddings is there. Raises Blocked.
+async def tend_api_keys(work: Work) -> None:
+    """See that the Secrets with the keys of the servers that sidecars ask are there. Raises Blocked.
 
-    The sidecars mount it themselves: here it is neither kept nor copied.
+    The sidecars mount them themselves: here they are neither kept nor copied.
     """
-    reference = work.memory.spec.embedding.secret_ref
+    spec = work.memory.spec
+    await _tend_api_key(work, spec.embedding.secret_ref, "provider of embeddings")
+    if spec.distillation is not None:
+        await _tend_api_key(work, spec.distillation.secret_ref, "server of spec.distillation")
+
+
+async def _tend_api_key(work: Work, reference: KeyRef | None, whose: str) -> None:
     if reference is None:
         return
     live = await work.kube.get(SECRET, work.memory.namespace, reference.name)
@@ -72,10 +79,10 @@ async def tend_api_key(work: Work) -> None:
         raise Blocked(
             "SecretMissing",
             f"Secret {reference.name} is not in namespace {work.memory.namespace}; make it, with the API key of the "
-            f"provider of embeddings under {reference.key}.",
+            f"{whose} under {reference.key}.",
         )
     if not secret_data(live).get(reference.key, "").strip("\r\n"):
-        raise Blocked("SecretIncomplete", f"Secret {reference.name} lacks {reference.key}: the provider's API key.")
+        raise Blocked("SecretIncomplete", f"Secret {reference.name} lacks {reference.key}: the API key of the {whose}.")
 
 
 def _check_authority(name: str, ca: str) -> None:

@@ -14,7 +14,7 @@ from agentmemory_engine.journal import Journal
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.redis import Redis, check_policy, check_room
 from agentmemory_engine.settings import Settings
-from agentmemory_engine.status import LATE, PATIENCE, Reporter, reason_of, within
+from agentmemory_engine.status import LATE, PATIENCE, Reporter, persistence_of, reason_of, within
 from agentmemory_operator.connections import dsn_of, redis_address
 from agentmemory_operator.errors import Blocked
 from agentmemory_operator.logins import Logins
@@ -90,18 +90,18 @@ class RedisAlone:
 
     async def status(self) -> Status:
         """Never raises for a Redis that is down: what it would say is None."""
-        there = await within(PATIENCE, reason_of(self._redis.connection())) == ""
-        info = self._redis.info if there else None
+        there = await within(PATIENCE, reason_of(self._redis.refresh())) == ""
+        infos = self._redis.infos if there else []
         return Status(
             mode=self._settings.mode,
-            lag=0.0 if info else None,
-            pending=0 if info else None,
-            dead_letters=0 if info else None,
+            lag=0.0 if infos else None,
+            pending=0 if infos else None,
+            dead_letters=0 if infos else None,
             unembedded=None,
             unembeddable=None,
-            persistence="Unknown" if info is None else "append-only file" if info.append_only else "none",
+            persistence=persistence_of(infos),
             shards=[],
-            degraded=[] if info else ["redis"],
+            degraded=[] if infos else ["redis"],
         )
 
     async def check(self) -> dict[str, str]:
@@ -111,9 +111,9 @@ class RedisAlone:
         return {"redis": reason} if reason else {}
 
     async def _ask(self) -> None:
-        info = await self._redis.refresh()
-        check_policy(info)
-        check_room(info)
+        for info in await self._redis.refresh():
+            check_policy(info)
+            check_room(info)
         # Whether it may read this memory's keys.
         await self._redis.execute("EXISTS", self._settings.keys.identity)
 

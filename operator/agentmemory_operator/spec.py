@@ -118,6 +118,14 @@ class EmbeddingSpec(_Part, frozen=True):
     secret_ref: KeyRef | None = None
 
 
+class DistillationSpec(_Part, frozen=True):
+    """Without a `secret_ref` no key is sent."""
+
+    endpoint: Text
+    model: Text
+    secret_ref: KeyRef | None = None
+
+
 class IndexSpec(_Part, frozen=True):
     kind: Literal["Exact", "HNSW"] = "Exact"
     m: Positive = 16
@@ -256,6 +264,7 @@ class Spec(_Part, frozen=True):
     working_memory: WorkingMemorySpec = WorkingMemorySpec()
     consolidation: ConsolidationSpec = ConsolidationSpec()
     embedding: EmbeddingSpec = EmbeddingSpec()
+    distillation: DistillationSpec | None = None
     recall: RecallSpec = RecallSpec()
     retention: RetentionSpec = RetentionSpec()
     redis: RedisSpec = RedisSpec()

@@ -147,12 +147,11 @@ async def _keep_policy(client: Any) -> None:
 
 async def _set_redis_logins(work: Work, client: Any) -> None:
     wanted = [one.redis for one in _logins(work, "redis")]
-    run = (await client.info("server"))["run_id"]
-    mark = (run, *(_digest(one) for one in wanted))
-    users = {str(name) for name in await client.acl_users()}
-    there = users & logins.pair(work.settings.keys.schema)
-    await _drop_unknown(work, there, lambda username: administration.drop_login(client, username))
-    if work.frozen or (work.memo.redis_logins == mark and {one.username for one in wanted} <= there):
+    users = await administration.find_users(client)
+    mark = (*users.runs, *(_digest(one) for one in wanted))
+    pair = logins.pair(work.settings.keys.schema)
+    await _drop_unknown(work, users.anywhere & pair, lambda username: administration.drop_login(client, username))
+    if work.frozen or (work.memo.redis_logins == mark and {one.username for one in wanted} <= users.everywhere):
         return
     for login in wanted:
         await administration.set_login(client, work.settings.keys, login)

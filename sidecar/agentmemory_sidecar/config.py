@@ -16,6 +16,7 @@ from agentmemory_sidecar.errors import ConfigError
 from agentmemory_sidecar.requests import ALLOW_WHOLE
 from agentmemory_sidecar.resource import (
     AgentMemory,
+    DistillationSpec,
     EmbeddingSpec,
     ExternalPostgres,
     ExternalRedis,
@@ -38,6 +39,10 @@ class Config:
     """None where the mode does without, as `postgres_dsn`."""
     postgres_dsn: str | None
     credentials: CredentialFiles
+    distillation: DistillationSpec | None = None
+    distillation_tokens: int = 8000
+    distillation_timeout: float = 120.0
+    distillation_attempts: int = 3
     port: int = 7070
     ops_host: str = "0.0.0.0"
     ops_port: int = 7071
@@ -73,6 +78,10 @@ def load_config(environment: Mapping[str, str]) -> tuple[Config, Spec]:
         redis=redis,
         postgres_dsn=postgres_dsn,
         credentials=credentials,
+        distillation=spec.distillation,
+        distillation_tokens=_number(environment, "AGENTMEMORY_DISTILLATION_TOKENS", 8000, 256, 1_000_000),
+        distillation_timeout=_number(environment, "AGENTMEMORY_DISTILLATION_TIMEOUT", 120.0, 1.0, 3600.0),
+        distillation_attempts=_number(environment, "AGENTMEMORY_DISTILLATION_ATTEMPTS", 3, 1, 100),
         port=_number(environment, "AGENTMEMORY_PORT", spec.sidecar.port, 0, 65_535),
         ops_host=environment.get("AGENTMEMORY_OPS_HOST") or "0.0.0.0",
         ops_port=_number(environment, "AGENTMEMORY_OPS_PORT", spec.sidecar.ops_port, 0, 65_535),

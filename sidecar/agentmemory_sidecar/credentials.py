@@ -11,7 +11,8 @@ from agentmemory_engine.errors import StoreUnavailable
 from agentmemory_engine.redis import Credentials
 from agentmemory_engine.tls import Trust
 
-API_KEY = "embedding-api-key"
+EMBEDDING = "embedding"
+DISTILLATION = "distillation"
 
 
 class _Absent(StoreUnavailable):
@@ -20,7 +21,7 @@ class _Absent(StoreUnavailable):
 
 class CredentialFiles:
     """`<store>-username` and `<store>-password` in one directory, `<store>-ca.crt` where an authority is given, and
-    `embedding-api-key` where a provider of embeddings wants one."""
+    `embedding-api-key` and `distillation-api-key` where a provider wants one."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -53,10 +54,10 @@ class CredentialFiles:
 
         return read
 
-    def api_key(self) -> str | None:
-        """The key in `embedding-api-key`; None without the file. Raises StoreUnavailable where it cannot be read."""
+    def api_key(self, use: str) -> str | None:
+        """The key in `<use>-api-key`; None without the file. Raises StoreUnavailable where it cannot be read."""
         try:
-            return self._read("embedding", "api-key")
+            return self._read(use, "api-key")
         except _Absent:
             return None
 

@@ -43,8 +43,15 @@ class StoreGauges(Collector):
             ("oldest_pending_timestamp_seconds", "When that event was accepted; absent with none pending.", oldest),
             ("pending_turns", "Turns in the journal that are not in Postgres yet.", status.pending),
             ("dead_letters", "Events that Postgres refuses, kept for a person to look at.", status.dead_letters),
+            (
+                "quarantined_documents",
+                "Documents that cannot be read, set aside for a person to look at.",
+                status.quarantined,
+            ),
             ("unembedded_events", "Durable events and facts that wait for their vector.", status.unembedded),
             ("unembeddable_events", "Events and facts that no vector can be made of.", status.unembeddable),
+            ("undistilled_sessions", "Sessions that facts are still to be drawn from.", status.undistilled),
+            ("undistillable_sessions", "Sessions whose distillation was given up.", status.undistillable),
         )
         for name, documentation, value in values:
             if value is not None:
@@ -68,6 +75,7 @@ class Metrics:
         self._dead_lettered = self._counter("dead_lettered", "Events that this sidecar made dead letters.")
         self._embedded = self._counter("events_embedded", "Events and facts that this sidecar embedded.")
         self._expired = self._counter("events_expired", "Events that this sidecar deleted as older than they are kept.")
+        self._distilled = self._counter("facts_distilled", "Facts that this sidecar drew from sessions.")
         self._openings = self._counter("openings", "Shards that this sidecar opened for a new run of Redis.")
         self._failures = Counter(
             "agentmemory_failures", "Rounds of a worker that failed and are tried again.", ["part"],
@@ -84,7 +92,7 @@ class Metrics:
         self._children: dict[tuple[str, str, int], Histogram] = {}
         build = Gauge("agentmemory_build_info", "Always 1.", ["version"], registry=self.registry)
         build.labels(version("agentmemory")).set(1)
-        for part in ("consolidation", "embedding", "retention"):
+        for part in ("consolidation", "embedding", "retention", "distillation"):
             self._failures.labels(part)
 
     def _gauge(self, name: str, documentation: str) -> Gauge:
@@ -124,6 +132,9 @@ class Metrics:
 
     def expired(self, events: int) -> None:
         self._expired.inc(events)
+
+    def distilled(self, facts: int) -> None:
+        self._distilled.inc(facts)
 
     def failed(self, what: str) -> None:
         self._failures.labels(what).inc()

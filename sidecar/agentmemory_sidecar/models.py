@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from agentmemory_engine.answers import Fact as BelievedFact
 from agentmemory_engine.answers import FactHit, Hit, Hydration, ShardStatus, State, Status, StoredEvent
@@ -152,7 +152,11 @@ class RecencyWish(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
 
 
 class RecallRequest(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Either `query` or `vector`."""
+    """Either `query` or `vector`.
+
+    With `knowledge` included, facts are ranked among the hits, by the same measure. The filter holds for them as well:
+    `metadata` is theirs, `since` and `until` are of when they were believed, and none passes `types` or `session`.
+    """
 
     query: Annotated[str, Meta(max_length=LONGEST_QUERY)] | None = None
     vector: list[float] | None = None
@@ -164,6 +168,10 @@ class RecallRequest(Struct, kw_only=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    include: Annotated[
+        list[Literal["events", "knowledge"]],
+        Meta(min_length=1, max_length=2, description="what is searched; by default events"),
+    ] = field(default_factory=lambda: ["events"])
     filter: RecallFilter = RecallFilter()
     min_score: Annotated[float, Meta(ge=0, le=1)] | None = None
     recency: RecencyWish | None = None
@@ -177,12 +185,12 @@ class RecallRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class RecallAnswer(Struct, kw_only=True):
-    """Best first. `not_yet_searchable` acknowledged events have no vector yet, and are found by keyword only.
+    """Best first. `not_yet_searchable` of what is included have no vector yet, and are found by keyword only.
 
     `degraded` names what could not be asked: `unflushed`, or `semantic` where hybrid recall had to do without.
     """
 
-    hits: list[RecalledEvent]
+    hits: list[RecalledEvent | FoundFact]
     approximate: bool
     not_yet_searchable: int
     degraded: list[str]
@@ -203,8 +211,19 @@ class HydrateRequest(Struct, kw_only=True, forbid_unknown_fields=True):
     k: Annotated[int, Meta(ge=1, le=100)] = 8
 
 
+class QuarantinedDocument(Struct, kw_only=True):
+    """What stood in the place of the document, and is a dead letter now."""
+
+    id: UUID
+    reason: str
+    bytes: int
+
+
 class HydrateAnswer(Struct, kw_only=True):
-    """An agent's context; `text` renders all of it within the budget, `left_out` counts what had no room."""
+    """An agent's context; `text` renders all of it within the budget, `left_out` counts what had no room.
+
+    `cold_start` says why there was no document; where it could not be read, `quarantined` is what was set aside.
+    """
 
     working_memory: Raw | None
     version: PositionText | None
@@ -214,6 +233,7 @@ class HydrateAnswer(Struct, kw_only=True):
     text: str
     tokens: int
     cold_start: Literal["new-agent", "expired", "unreadable"] | None
+    quarantined: list[QuarantinedDocument]
     left_out: dict[str, int]
     degraded: list[str]
 
@@ -238,8 +258,11 @@ class ConsolidationStatus(Struct, kw_only=True):
     lag_seconds: float | None
     pending: int | None
     dead_letters: int | None
+    quarantined: int | None
     unembedded: int | None
     unembeddable: int | None
+    undistilled: int | None
+    undistillable: int | None
     persistence: str
     shards: list[Shard]
     degraded: list[str]
@@ -275,8 +298,12 @@ class BarrierAnswer(Struct, kw_only=True):
 
 
 class Letter(Struct, kw_only=True):
-    """An event that Postgres refused; `event` is its JSON, or its text where that is no JSON."""
+    """An event that Postgres refused, or a document that is no JSON object; `kind` says which.
 
+    `event` is its JSON, or its text where that is no JSON; `GET …/{id}/raw` has its bytes.
+    """
+
+    kind: Literal["event", "document"]
     id: UUID
     agent: AgentId
     position: PositionText
@@ -320,6 +347,11 @@ def recorded(event: StoredEvent) -> RecordedEvent:
 def recorded_of(agent: str, event: StoredEvent) -> AgentEvent:
     """An event of one of several agents as it is answered."""
     return AgentEvent(**event_members(event), agent=agent)
+
+
+def recalled_of(hit: Hit | FactHit) -> RecalledEvent | FoundFact:
+    """A hit of either kind as it is answered."""
+    return recalled(hit) if isinstance(hit, Hit) else found_fact(hit)
 
 
 def recalled(hit: Hit) -> RecalledEvent:
@@ -379,6 +411,9 @@ def hydrated(hydration: Hydration) -> HydrateAnswer:
         text=hydration.text,
         tokens=hydration.tokens,
         cold_start=hydration.cold_start,
+        quarantined=[
+            QuarantinedDocument(id=one.id, reason=one.reason, bytes=len(one.raw)) for one in hydration.quarantined
+        ],
         left_out=hydration.left_out,
         degraded=hydration.degraded,
     )
@@ -391,8 +426,11 @@ def status_of(status: Status) -> ConsolidationStatus:
         lag_seconds=status.lag,
         pending=status.pending,
         dead_letters=status.dead_letters,
+        quarantined=status.quarantined,
         unembedded=status.unembedded,
         unembeddable=status.unembeddable,
+        undistilled=status.undistilled,
+        undistillable=status.undistillable,
         persistence=status.persistence,
         shards=[_shard_of(shard) for shard in status.shards],
         degraded=status.degraded,

@@ -16,7 +16,7 @@ from agentmemory_engine.keys import A_NAME
 from agentmemory_engine.sessions import LONGEST_ID
 from agentmemory_sidecar.guard import CLIENT, REQUEST_ID
 from agentmemory_sidecar.models import Problem
-from agentmemory_sidecar.operations import EVENT_STREAM, Document, Operation
+from agentmemory_sidecar.operations import EVENT_STREAM, Bytes, Document, Operation
 from agentmemory_sidecar.problems import CONTENT_TYPE
 from agentmemory_sidecar.requests import IDEMPOTENCY_KEY, LAST_EVENT_ID
 
@@ -24,6 +24,7 @@ Json = dict[str, Any]
 _REFERENCE = "#/components/schemas/{name}"
 _IN_PATH = re.compile(r"{(\w+)}")
 _DOCUMENT: Json = {"type": "object", "description": "A working-memory document: any JSON object."}
+_UNTYPED: dict[Any, Json] = {Document: _DOCUMENT, Bytes: {}}
 _EVERYWHERE = (403, 500)
 _NAME: Json = {"type": "string", **A_NAME}
 _PATH_PARAMETERS: dict[str, Json] = {
@@ -77,7 +78,7 @@ def _kinds(operations: Iterable[Operation]) -> list[Any]:
     kinds: dict[str, Any] = {str(Problem): Problem}
     for operation in operations:
         for kind in (*(operation.body or {}).values(), *chain.from_iterable(operation.answers.values())):
-            if kind is not Document:
+            if kind not in _UNTYPED:
                 kinds[str(kind)] = kind
     return list(kinds.values())
 
@@ -137,7 +138,7 @@ def _header_parameters(operation: Operation) -> list[Json]:
 
 
 def _schema(kind: Any, schema_of: dict[str, Json]) -> Json:
-    return _DOCUMENT if kind is Document else schema_of[str(kind)]
+    return _UNTYPED[kind] if kind in _UNTYPED else schema_of[str(kind)]
 
 
 def _answer(status: int, any_of: tuple[Any, ...], schema_of: dict[str, Json], media: str) -> Json:

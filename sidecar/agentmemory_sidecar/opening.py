@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from agentmemory_engine.embedding import Embedder, EmbeddingMisconfigured, EmbeddingUnavailable, open_embedder
-from agentmemory_engine.errors import StoreUnavailable
+from agentmemory_engine.distillation import Bounds, OpenAIChat, Setup
+from agentmemory_engine.embedding import Embedder, EmbeddingMisconfigured, open_embedder
+from agentmemory_engine.endpoint import ApiKey, Patience
+from agentmemory_engine.errors import ProviderUnavailable, StoreUnavailable
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.observer import Observer
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.redis import Redis
 from agentmemory_sidecar.config import Config
-from agentmemory_sidecar.credentials import API_KEY, CredentialFiles
+from agentmemory_sidecar.credentials import DISTILLATION, EMBEDDING, CredentialFiles
 from agentmemory_sidecar.errors import ConfigError
 
 
@@ -26,7 +26,30 @@ def make_memory(
         files, schema = config.credentials, config.settings.keys.schema
         login, trust = files.login("postgres"), files.trust("postgres")
         postgres = Postgres(config.postgres_dsn, login, schema=schema, trust=trust)
-    return Memory(config.settings, redis, postgres, embedder or _embedder(config), observer, work=work)
+    return Memory(
+        config.settings, redis, postgres, embedder or _embedder(config), observer, work=work, distil=_distil(config)
+    )
+
+
+def bounds_of(config: Config) -> Bounds:
+    """What the distillation of a session may cost."""
+    return Bounds(
+        tokens=config.distillation_tokens,
+        attempts=config.distillation_attempts,
+        claim=5 * config.distillation_timeout,
+    )
+
+
+def _distil(config: Config) -> Setup | None:
+    spec, seconds = config.distillation, config.distillation_timeout
+    if spec is None:
+        return None
+    key = _key_of(config.credentials, DISTILLATION, needed=spec.secret_ref is not None)
+    try:
+        chat = OpenAIChat(spec.endpoint, model=spec.model, key=key, patience=Patience(one=seconds, texts=seconds))
+    except ValueError as error:
+        raise ConfigError(f"spec.distillation: {error}") from None
+    return Setup(chat, bounds_of(config))
 
 
 def _embedder(config: Config) -> Embedder:
@@ -37,24 +60,23 @@ def _embedder(config: Config) -> Embedder:
             dimensions=spec.dimensions,
             model=spec.model,
             base_url=spec.base_url,
-            key=_key_of(config.credentials, needed=spec.secret_ref is not None),
+            key=_key_of(config.credentials, EMBEDDING, needed=spec.secret_ref is not None),
         )
     except EmbeddingMisconfigured as error:
         raise ConfigError(f"spec.embedding: {error}") from None
 
 
-def _key_of(files: CredentialFiles, *, needed: bool) -> Callable[[], str | None]:
-    """Reads the key of the provider of embeddings each time it is called, so that a new one needs no restart."""
+def _key_of(files: CredentialFiles, use: str, *, needed: bool) -> ApiKey:
+    """Reads the key of a provider each time it is called, so that a new one needs no restart."""
 
     def read() -> str | None:
         try:
-            key = files.api_key()
+            key = files.api_key(use)
         except StoreUnavailable as error:
-            raise EmbeddingUnavailable(str(error)) from None
+            raise ProviderUnavailable(str(error)) from None
         if key is None and needed:
-            raise EmbeddingUnavailable(
-                f"there is no API key in {files.directory / API_KEY}; put it into the Secret of embedding.secretRef"
-            )
+            file = files.directory / f"{use}-api-key"
+            raise ProviderUnavailable(f"there is no API key in {file}; put it into the Secret of {use}.secretRef")
         return key
 
     return read

@@ -13,11 +13,16 @@ JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 NDJSON = "application/x-ndjson"
 JSON_PATCH = "application/json-patch+json"
+BYTES = "application/octet-stream"
 EVENT_STREAM = "text/event-stream"
 
 
 class Document:
     """Stands for a working-memory document in a description: any JSON object."""
+
+
+class Bytes:
+    """Stands for an answer of any bytes in a description."""
 
 
 class NoParams(Struct, forbid_unknown_fields=True):

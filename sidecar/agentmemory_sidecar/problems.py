@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 
 from agentmemory_engine.errors import (
     BarrierTimeout,
+    DistillationOff,
     DocumentExpired,
     FactEnded,
     InvalidInput,
@@ -21,6 +22,7 @@ from agentmemory_engine.errors import (
     StoreUnavailable,
     TooLarge,
     Unavailable,
+    UnreadableDocument,
     VersionConflict,
 )
 from agentmemory_sidecar.errors import Refusal
@@ -34,6 +36,8 @@ STATUSES: Mapping[type[MemoryFault], int] = {
     TooLarge: 413,
     Missing: 404,
     FactEnded: 409,
+    UnreadableDocument: 409,
+    DistillationOff: 409,
     VersionConflict: 412,
     NotInThisMode: 501,
     PositionLost: 410,
@@ -74,6 +78,8 @@ def _members(error: MemoryFault, request: web.Request) -> dict[str, Any]:
             # Of what an agent id may hold, nothing needs quoting in a path.
             agent = request.match_info["agent"]
             return {"version": error.version, "snapshot": f"/v1/agents/{agent}/working-memory?version={error.version}"}
+        case UnreadableDocument():
+            return {"version": error.version}
         case VersionConflict() | FactEnded():
             return {"current": error.current}
         case StoreUnavailable():

@@ -59,6 +59,15 @@ class EmbeddingSpec(_Part, frozen=True):
     """Given: a key is needed, and is in a mounted file."""
 
 
+class DistillationSpec(_Part, frozen=True):
+    """The server that facts are drawn by: any with the API of OpenAI's chat completions."""
+
+    endpoint: Annotated[str, Meta(min_length=1, max_length=2048)]
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    secret_ref: dict[str, str] | None = None
+    """Given: a key is needed, and is in a mounted file."""
+
+
 class IndexSpec(_Part, frozen=True):
     kind: Literal["Exact", "HNSW"] = "Exact"
     m: Positive = 16
@@ -123,6 +132,7 @@ class Spec(_Part, frozen=True):
     embedding: EmbeddingSpec = EmbeddingSpec()
     recall: RecallSpec = RecallSpec()
     retention: RetentionSpec = RetentionSpec()
+    distillation: DistillationSpec | None = None
     redis: RedisSpec = RedisSpec()
     postgres: PostgresSpec = PostgresSpec()
     sidecar: SidecarSpec = SidecarSpec()
@@ -187,6 +197,8 @@ def _check(resource: AgentMemory) -> None:
     _check_one_of("spec.redis", managed=spec.redis.managed, external=spec.redis.external)
     _check_one_of("spec.postgres", managed=spec.postgres.managed, external=spec.postgres.external)
     _check_embedding(spec.embedding)
+    if spec.mode == "Redis" and spec.distillation is not None:
+        raise ValueError("spec.distillation: mode Redis keeps no facts; remove it, or choose mode Hybrid")
     _check_served(spec)
 
 

@@ -66,6 +66,16 @@ class ExportedLetter(Struct, kw_only=True, omit_defaults=True, tag_field="kind",
     dead_at: datetime
 
 
+class ExportedUnreadable(Struct, kw_only=True, tag_field="kind", tag="unreadable_document"):
+    """What stood in the place of a document and was no JSON object, as it was found."""
+
+    id: UUID
+    position: PositionText
+    reason: str
+    dead_at: datetime
+    base64: bytes
+
+
 class ExportEnd(Struct, kw_only=True, tag_field="kind", tag="end"):
     """The last line: an export without it was cut off."""
 
@@ -73,6 +83,7 @@ class ExportEnd(Struct, kw_only=True, tag_field="kind", tag="end"):
     events: int = 0
     knowledge: int = 0
     dead_letters: int = 0
+    unreadable: int = 0
 
 
 class Imported(Struct, kw_only=True):
@@ -199,6 +210,17 @@ def session_line(session: SessionLine) -> ExportedSession:
 def fact_line(fact: Fact) -> ExportedFact:
     """A piece of knowledge as a line."""
     return ExportedFact(fact=Raw(fact.row))
+
+
+def unreadable_line(letter: LetterLine) -> ExportedUnreadable:
+    """A document that was set aside as a line."""
+    return ExportedUnreadable(
+        id=letter.id,
+        position=str(letter.position),
+        reason=letter.reason,
+        dead_at=letter.dead_at,
+        base64=letter.raw,
+    )
 
 
 def letter_line(letter: LetterLine, event: Raw) -> ExportedLetter:

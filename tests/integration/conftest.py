@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import count
@@ -12,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from agentmemory.local.stores import LocalStores
+from agentmemory_engine.distillation import Bounds, Setup
 from agentmemory_engine.embedding.none import NullEmbedder
 from agentmemory_engine.memory import Memory
 from agentmemory_engine.postgres import Postgres
@@ -19,6 +21,7 @@ from agentmemory_engine.redis import Credentials, Redis, RedisAddress
 from agentmemory_engine.settings import Mode, Settings
 from agentmemory_sidecar.config import Config
 from support.memories import MakeMemory, postgres_dsn, prepare
+from support.redis_places import RedisPlace, open_place
 from support.sidecars import Running, make_config, write_login
 
 _number = count(1)
@@ -57,22 +60,56 @@ def settings(mode: Mode) -> Settings:
     )
 
 
-@pytest.fixture
-async def login(stores: LocalStores, settings: Settings) -> Credentials:
-    return await prepare(stores, settings)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module with REDIS_KINDS on each of them, but for those that handle stores themselves."""
+    kinds = getattr(metafunc.module, "REDIS_KINDS", None)
+    own = inspect.signature(metafunc.function).parameters
+    if kinds and not own.keys() & {"stores", "settings", "login"}:
+        metafunc.parametrize("redis_place", kinds, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without a Redis, its kind makes no difference."""
+    items[:] = [item for item in items if not _has_no_redis(item)]
+
+
+def _has_no_redis(item: pytest.Item) -> bool:
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return params.get("mode") == "Postgres" and params.get("redis_place", "valkey") != "valkey"
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def redis_place(
+    request: pytest.FixtureRequest, stores: LocalStores, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RedisPlace]:
+    """Where Redis is: the embedded Valkey, unless a test is run on another kind as well."""
+    async with open_place(getattr(request, "param", "valkey"), stores, tmp_path_factory.mktemp("redis")) as place:
+        yield place
 
 
 @pytest.fixture
-def make_memory(stores: LocalStores, settings: Settings, login: Credentials) -> MakeMemory:
+async def login(stores: LocalStores, settings: Settings, redis_place: RedisPlace) -> Credentials:
+    login = await prepare(stores, settings)
+    await redis_place.admit(settings, login)
+    return login
+
+
+@pytest.fixture
+def make_memory(stores: LocalStores, settings: Settings, login: Credentials, redis_place: RedisPlace) -> MakeMemory:
     """Makes a Memory that is not opened yet; keywords change its settings."""
 
-    def make(*, work: bool = True, embedder: Any = None, observer: Any = None, **changes: Any) -> Memory:
+    def make(
+        *, work: bool = True, embedder: Any = None, observer: Any = None, chat: Any = None, bounds: Any = None,
+        **changes: Any,
+    ) -> Memory:  # fmt: skip
         changed = replace(settings, **changes)
         store = None
         if changed.mode != "Postgres":
-            store = Redis(RedisAddress(url=stores.redis_url, credentials=lambda: login))
+            store = Redis(RedisAddress(url=redis_place.url, credentials=lambda: login))
         postgres = Postgres(postgres_dsn(stores), lambda: login, schema=changed.keys.schema)
-        return Memory(changed, store, postgres, embedder or NullEmbedder(), observer, work=work)
+        given = embedder or NullEmbedder()
+        distil = None if chat is None else Setup(chat, bounds or Bounds())
+        return Memory(changed, store, postgres, given, observer, work=work, distil=distil)
 
     return make
 

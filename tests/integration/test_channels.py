@@ -26,6 +26,8 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.positions import START, Position
 from support.memories import MakeMemory, admin_redis, parts_of
 
+REDIS_KINDS = ["valkey", "cluster"]
+
 Texts = list[str]
 
 

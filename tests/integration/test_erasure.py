@@ -412,7 +412,7 @@ async def test_a_change_of_a_fact_under_way_comes_before_the_mark_or_finds_nothi
     quiet: Memory, stores: LocalStores, settings: Settings
 ) -> None:
     fact = await believe(quiet, "a", "a fact")
-    async with parts_of(quiet).knowledge._alone("a") as session:
+    async with parts_of(quiet).knowledge.alone("a") as session:
         erasing = asyncio.create_task(quiet.erase("a", seconds=0))
         await waits_for_a_lock(stores, erasing)
         changing = asyncio.create_task(quiet.knowledge.change("a", fact.id, FactChange(confidence=0.5)))

@@ -147,7 +147,7 @@ async def test_who_waits_for_another_writer_is_believed_from_its_own_turn_on(
 ) -> None:
     await memory.knowledge.put("a", price("1.10"))
     administrator = await admin_postgres(stores)
-    async with make_memory(work=False, instance="two") as other, parts_of(other).knowledge._alone("a"):
+    async with make_memory(work=False, instance="two") as other, parts_of(other).knowledge.alone("a"):
         waiting = asyncio.create_task(memory.knowledge.put("a", price("1.20")))
         async with asyncio.timeout(30):
             while not await administrator.fetchval(

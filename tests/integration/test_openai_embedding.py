@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from agentmemory_engine.embedding.endpoint import Patience
 from agentmemory_engine.embedding.openai import OpenAIEmbedder
+from agentmemory_engine.endpoint import Patience
 from agentmemory_sidecar.config import Config
 from support.sidecars import Running
 from support.stub_embeddings import StubEmbeddings, failing

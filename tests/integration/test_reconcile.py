@@ -193,6 +193,17 @@ async def test_a_missing_key_of_the_provider_of_embeddings_is_said_until_it_is_t
     assert operated.conditions[conditions.PROGRESSING] == ("False", "ModelChanged")
 
 
+async def test_a_missing_key_of_the_server_of_distillation_is_said_as_well(operated: Operated) -> None:
+    operated.edit(distillation={"endpoint": "http://chat/v1", "model": "m", "secretRef": {"name": "chat"}})
+    await operated.settle()
+    assert operated.conditions[conditions.CREDENTIALS] == ("False", "SecretMissing")
+    assert "server of spec.distillation" in operated.message(conditions.CREDENTIALS)
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "chat", "namespace": NAMESPACE}}
+    operated.put(secret | {"data": {"api-key": "c2stc2VjcmV0"}})
+    await operated.settle()
+    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+
+
 async def test_a_foreign_object_with_our_name_is_left_alone(operated: Operated) -> None:
     name = f"{operated.key[1]}-sidecar"
     foreign = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE},

@@ -100,7 +100,7 @@ async def test_without_redis_what_can_be_served_is_and_the_rest_says_why(
         page = (await sidecar.send("GET", EVENTS)).json()
         assert ([event["content"] for event in page["events"]], page["degraded"]) == (["before"], ["unflushed"])
         hydration = (await sidecar.send("POST", "/v1/agents/a/hydrate", {})).json()
-        assert hydration["cold_start"] == "unreadable" and "working_memory" in hydration["degraded"]
+        assert hydration["cold_start"] is None and "working_memory" in hydration["degraded"]
         status = (await sidecar.send("GET", "/v1/consolidation")).json()
         assert (status["degraded"], status["pending"], status["persistence"]) == (["redis"], None, "Unknown")
         await assert_not_ready(sidecar, "redis")

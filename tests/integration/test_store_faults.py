@@ -150,7 +150,7 @@ async def test_large_documents_are_snapshotted_a_few_at_a_time(
 async def test_the_tail_of_many_agents_is_right_and_forgets_what_is_durable(
     make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentmemory_engine.events._HELD_EVENTS", 10)
+    monkeypatch.setattr("agentmemory_engine.tail._HELD_EVENTS", 10)
     async with make_memory(max_delay=600.0, shards=4) as memory:
         agents = [f"agent-{number}" for number in range(20)]
         for turn in range(3):

@@ -16,6 +16,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from agentmemory.local.stores import LocalStores
+from agentmemory_engine.distillation import Setup
 from agentmemory_engine.embedding import Embedder, Vector, from_floats
 from agentmemory_engine.embedding.none import NullEmbedder
 from agentmemory_engine.memory import Memory
@@ -115,8 +116,9 @@ class Running:
     """A sidecar that serves; `async with` starts and stops it."""
 
     def __init__(
-        self, config: Config, *, embedder: Embedder | None = None, work: bool = True, postgres_timeout: float = 1.0
-    ) -> None:
+        self, config: Config, *, embedder: Embedder | None = None, work: bool = True, postgres_timeout: float = 1.0,
+        distil: Setup | None = None,
+    ) -> None:  # fmt: skip
         self.config = config
         self.metrics = Metrics(config.settings.stores)
         redis = None if config.redis is None else Redis(config.redis)
@@ -125,7 +127,9 @@ class Running:
             files, schema = config.credentials, config.settings.keys.schema
             login, trust = files.login("postgres"), files.trust("postgres")
             postgres = Postgres(config.postgres_dsn, login, schema=schema, timeout=postgres_timeout, trust=trust)
-        self.memory = Memory(config.settings, redis, postgres, embedder or NullEmbedder(), self.metrics, work=work)
+        self.memory = Memory(
+            config.settings, redis, postgres, embedder or NullEmbedder(), self.metrics, work=work, distil=distil
+        )
         self.sidecar = Sidecar(config, self.memory, self.metrics)
         self._session: aiohttp.ClientSession | None = None
 

@@ -322,3 +322,39 @@ def test_an_import_waits_until_all_is_searchable(stub: StubSidecar, tool: Tool, 
     assert result.exit_code == 0, result.stderr
     assert [seen.json()["until"] for seen in stub.seen if seen.path.endswith("/barrier")] == ["durable", "searchable"]
     assert 'agentmemory recall "what happened?" --agent a' in result.stdout
+
+
+def test_facts_stand_among_the_hits_where_they_are_included(stub: StubSidecar, tool: Tool) -> None:
+    fact = {
+        "kind": "fact", "id": "f1", "topic": "prices", "content": "1.20 a piece", "believed_from": EVENT["at"],
+        "score": 0.9, "scores": {},
+    }  # fmt: skip
+    stub.will(reply({"hits": [fact, EVENT | {"kind": "event", "score": 0.4, "scores": {}}]}))
+    found = tool("recall", "price", "-a", "a", "--include", "events", "--include", "knowledge")
+    assert stub.seen[-1].json()["include"] == ["events", "knowledge"]
+    first, second = found.stdout.splitlines()
+    assert "0.900" in first and "prices" in first and "1.20 a piece" in first and "[red]hot[/red]" in second
+
+
+def test_what_was_set_aside_is_said_and_read_byte_for_byte(stub: StubSidecar, tool: Tool) -> None:
+    set_aside = {"id": "d9", "reason": "cut off", "bytes": 3}
+    stub.will(
+        reply({"cold_start": "unreadable", "quarantined": [set_aside], "text": "T"}), Reply(body=b"\xff\x00\n"),
+        reply({"dead_letters": [LETTER | {"kind": "document", "event": "x"}], "cursor": None}),
+    )  # fmt: skip
+    woken = tool("hydrate", "-a", "a")
+    assert "unreadable" in woken.stderr and "dead letter d9: cut off" in woken.stderr
+    assert tool("dead-letters", "read", "a", "d9").stdout_bytes == b"\xff\x00\n"
+    assert stub.seen[-1].path == "/v1/dead-letters/a/d9/raw"
+    assert "document" in tool("dead-letters", "list").stdout
+
+
+def test_distillations_are_asked_for_listed_and_forgotten(stub: StubSidecar, tool: Tool) -> None:
+    one = {"agent": "a", "session": "s/1", "asked_at": EVENT["at"], "attempts": 3, "refused": "no", "given_up": True}
+    stub.will(reply(one, status=202), reply({"distillations": [one], "cursor": None}), reply({"deleted": True}))
+    assert "in the queue" in tool("sessions", "distill", "-a", "a", "s/1").stdout
+    assert stub.seen[-1].path == "/v1/agents/a/sessions/s%2F1/distillation"
+    listed = tool("sessions", "distillations", "--given-up").stdout
+    assert "s/1" in listed and "yes" in listed and dict(stub.seen[-1].query)["given_up"] == "true"
+    assert "out of the queue" in tool("sessions", "forget-distillation", "-a", "a", "s/1").stdout
+    assert stub.seen[-1].method == "DELETE"

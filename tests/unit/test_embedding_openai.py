@@ -15,8 +15,8 @@ import pytest
 from aiohttp import web
 
 from agentmemory_engine.embedding import EmbeddingUnavailable, Unembeddable, from_floats
-from agentmemory_engine.embedding.endpoint import Patience, TimedOut, retry_after
 from agentmemory_engine.embedding.openai import MAX_TEXTS, MAX_TOKENS, OpenAIEmbedder, batches
+from agentmemory_engine.endpoint import Patience, TimedOut, retry_after
 from support.stub_embeddings import Answer, Fault, StubEmbeddings, answering, failing, vector_of
 
 KEY = "sk-a-secret-key"

@@ -246,6 +246,17 @@ def test_the_key_of_the_provider_of_embeddings_is_mounted_beside_the_logins() ->
     }
 
 
+def test_the_key_of_the_server_that_draws_facts_is_mounted_as_well() -> None:
+    embedding = {"provider": "OpenAI", "model": "small", "secretRef": {"name": "openai"}}
+    distillation = {"endpoint": "http://chat/v1", "model": "large", "secretRef": {"name": "chat", "key": "token"}}
+    volumes = patched(pod(), memories=known(memory(embedding=embedding, distillation=distillation)))["spec"]["volumes"]
+    (projected,) = [one["projected"] for one in volumes if one["name"] == "agentmemory"]
+    assert [source["secret"]["items"] for source in projected["sources"][-2:]] == [
+        [{"key": "api-key", "path": "embedding-api-key"}],
+        [{"key": "token", "path": "distillation-api-key"}],
+    ]
+
+
 @pytest.mark.parametrize(
     ("spec", "mounted"),
     [

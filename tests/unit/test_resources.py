@@ -193,7 +193,7 @@ def test_a_sidecar_mounts_its_own_logins_and_no_more_of_the_secret() -> None:
     assert [item["key"] for item in logins["secret"]["items"]] == [
         "redis-username", "redis-password", "postgres-username", "postgres-password",
     ]  # fmt: skip
-    with_key, _ = sidecar.volumes("research", KeyRef(name="openai", key="token"))
+    with_key, _ = sidecar.volumes("research", {sidecar.EMBEDDING_KEY: KeyRef(name="openai", key="token")})
     assert with_key["projected"]["sources"] == [
         config,
         logins,

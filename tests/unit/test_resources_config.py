@@ -108,6 +108,10 @@ def specs() -> st.SearchStrategy[dict[str, Any]]:
                 ]
             ),
             "recall": st.just({"index": {"kind": "Exact", "m": 4, "efConstruction": 9}}),
+            "distillation": st.fixed_dictionaries(
+                {"endpoint": st.just("http://vllm:8000/v1"), "model": st.just("a/b")},
+                optional={"secretRef": st.sampled_from([{"name": "keys"}, {"name": "keys", "key": "token"}])},
+            ),
             "retention": st.sampled_from([{}, {"events": "90d"}]),
             "sidecar": st.fixed_dictionaries(
                 {"port": st.integers(1, 65_535)}, optional={"opsPort": st.integers(1, 65_535), "image": st.just("x")}

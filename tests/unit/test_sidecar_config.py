@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmemory_engine.embedding import EmbeddingUnavailable
-from agentmemory_engine.errors import StoreUnavailable
+from agentmemory_engine.errors import ProviderUnavailable, StoreUnavailable
 from agentmemory_sidecar.config import Config, load_config
-from agentmemory_sidecar.credentials import CredentialFiles
+from agentmemory_sidecar.credentials import EMBEDDING, CredentialFiles
 from agentmemory_sidecar.errors import ConfigError
-from agentmemory_sidecar.opening import _embedder, _key_of
+from agentmemory_sidecar.opening import _distil, _embedder, _key_of, bounds_of
 from agentmemory_sidecar.quantities import parse_duration, parse_size
 
 WHOLE = """
@@ -314,13 +313,28 @@ async def test_the_provider_openai_is_made_as_it_is_configured(load: Load) -> No
 
 def test_the_key_is_read_each_time_and_missed_where_it_is_needed(tmp_path: Path) -> None:
     files = CredentialFiles(tmp_path)
-    assert _key_of(files, needed=False)() is None
-    needed = _key_of(files, needed=True)
-    with pytest.raises(EmbeddingUnavailable, match=r"no API key in .*embedding-api-key"):
+    assert _key_of(files, EMBEDDING, needed=False)() is None
+    needed = _key_of(files, EMBEDDING, needed=True)
+    with pytest.raises(ProviderUnavailable, match=r"no API key in .*embedding-api-key"):
         needed()
     for key in ("one", "two"):
         (tmp_path / "embedding-api-key").write_text(f"{key}\n")
         assert needed() == key
     (tmp_path / "embedding-api-key").write_text("")
-    with pytest.raises(EmbeddingUnavailable, match="is empty"):
+    with pytest.raises(ProviderUnavailable, match="is empty"):
         needed()
+
+
+def test_distillation_is_off_unless_the_resource_names_a_model(load: Load) -> None:
+    assert _distil(load(with_spec("{}"))) is None
+    given = "{distillation: {endpoint: 'http://127.0.0.1:1/v1', model: small, secretRef: {name: chat}}}"
+    config = load(with_spec(given), AGENTMEMORY_DISTILLATION_TOKENS="512", AGENTMEMORY_DISTILLATION_TIMEOUT="60")
+    setup = _distil(config)
+    assert setup is not None and setup.chat.model == "small"
+    assert (bounds_of(config).tokens, bounds_of(config).attempts, bounds_of(config).claim) == (512, 3, 300.0)
+    with pytest.raises(ConfigError, match=r"spec\.distillation: `distillation\.endpoint`"):
+        _distil(load(with_spec("{distillation: {endpoint: localhost, model: m}}")))
+    with pytest.raises(ConfigError, match=r"spec\.distillation: .*`model`"):
+        load(with_spec("{distillation: {endpoint: 'http://h/v1'}}"))
+    with pytest.raises(ConfigError, match=r"spec\.distillation: mode Redis"):
+        load(with_spec("{mode: Redis, distillation: {endpoint: 'http://h/v1', model: m}}"))

@@ -18,7 +18,8 @@ ROW = re.compile(r"^\| `(agentmemory_\w+)`(?: by (.+?))? \| (\w+) \|", re.MULTIL
 def status(**changes: object) -> Status:
     values: dict[str, object] = {
         "mode": "Hybrid",
-        "lag": 2.0, "pending": 3, "dead_letters": 1, "unembedded": 4, "unembeddable": 5, "persistence": "x",
+        "lag": 2.0, "pending": 3, "dead_letters": 1, "quarantined": 1, "unembedded": 4, "unembeddable": 5,
+        "undistilled": 6, "undistillable": 7, "persistence": "x",
         "shards": [], "degraded": [],
     }  # fmt: skip
     return Status(**{**values, **changes})  # type: ignore[arg-type]
@@ -93,7 +94,8 @@ def test_what_the_engine_tells_is_counted() -> None:
     assert found["agentmemory_dead_lettered_total"] == {(): 1.0}
     assert found["agentmemory_events_embedded_total"] == {(): 4.0}
     assert found["agentmemory_openings_total"] == {(): 1.0}
-    assert found["agentmemory_failures_total"] == {("consolidation",): 0.0, ("embedding",): 1.0, ("retention",): 0.0}
+    parts = {"consolidation": 0.0, "embedding": 1.0, "retention": 0.0, "distillation": 0.0}
+    assert found["agentmemory_failures_total"] == {(part,): count for part, count in parts.items()}
 
 
 def test_a_method_that_nobody_knows_is_no_label_of_its_own() -> None:

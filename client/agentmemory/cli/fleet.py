@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,8 @@ from agentmemory.cli.faults import CommandFailed, run
 from agentmemory.cli.options import AsJson, Url, agent_name, connect
 
 letters = typer.Typer(
-    no_args_is_help=True, help="Events that Postgres refuses for a reason that trying again cannot mend."
+    no_args_is_help=True,
+    help="Events that Postgres refuses for a reason that trying again cannot mend, and documents that cannot be read.",
 )
 LetterAgent = Annotated[str, typer.Argument(help="The agent it belongs to.", callback=agent_name)]
 LetterId = Annotated[str, typer.Argument(help="Its id, from `list`.")]
@@ -64,8 +66,20 @@ def list_letters(
 
 
 @letters.command()
+def read(agent: LetterAgent, id: LetterId, url: Url = None) -> None:
+    """Write one to standard output, byte for byte as it was found."""
+
+    async def fetch() -> bytes:
+        async with connect(url) as memory:
+            return await memory.dead_letter_bytes(agent, id)
+
+    sys.stdout.buffer.write(run(fetch()))
+    sys.stdout.buffer.flush()
+
+
+@letters.command()
 def replay(agent: LetterAgent, id: LetterId, url: Url = None) -> None:
-    """Offer one to Postgres again, once what it was refused for is mended."""
+    """Offer an event to Postgres again, once what it was refused for is mended."""
 
     async def offer() -> None:
         async with connect(url) as memory:

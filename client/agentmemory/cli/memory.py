@@ -37,6 +37,13 @@ Metadata = Annotated[
 ]
 
 
+class Included(StrEnum):
+    """What is searched."""
+
+    events = "events"
+    knowledge = "knowledge"
+
+
 class Order(StrEnum):
     """Oldest or newest first."""
 
@@ -131,6 +138,10 @@ def recall(
     time_zone: Annotated[
         str | None, typer.Option(help="Of the times that the query names.", show_default="UTC")
     ] = None,
+    include: Annotated[
+        list[Included] | None,
+        typer.Option(help="events, knowledge (facts), or twice for both.", show_default="events"),
+    ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -150,6 +161,7 @@ def recall(
                 recency=None if half_life is None else (half_life, recency_weight),
                 diversity=diversity or None,
                 time_zone=time_zone,
+                include=[one.value for one in include or ()],
                 types=types or (),
                 session=session,
                 since=since,
@@ -170,7 +182,7 @@ def hydrate(
     agent: AgentName,
     query: Annotated[str | None, typer.Argument(help="What the agent is about to do.")] = None,
     tokens: Annotated[int, typer.Option(min=1, help="Budget for the text, in tokens.")] = 2000,
-    restore: Annotated[bool, typer.Option("--restore", help="Bring an expired document back.")] = False,
+    restore: Annotated[bool, typer.Option("--restore", help="Bring an expired or unreadable document back.")] = False,
     k: Annotated[int | None, typer.Option("-k", min=1, max=100, help="How many events to recall.")] = None,
     url: Url = None,
     as_json: AsJson = False,
@@ -190,6 +202,8 @@ def hydrate(
             return
         if context.cold_start:
             show.errors().print(f"Cold start: {context.cold_start}.", markup=False)
+        for one in context.quarantined:
+            show.errors().print(f"Set aside as dead letter {one.id}: {one.reason}", markup=False)
         typer.echo(context.text)
         show.warn_degraded(context.degraded)
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from agentmemory.cli import show
 from agentmemory.cli.faults import run
 from agentmemory.cli.options import AgentName, AsJson, Url, connect, json_of
+from agentmemory.distillations import Distillation
 from agentmemory.sessions import Session, Sessions
 
 OBJECT = '\'{"task": "q2"}\''
@@ -49,6 +50,59 @@ def end(agent: AgentName, session: Identity, url: Url = None, as_json: AsJson = 
             return await memory.agent(agent).sessions.end(session)
 
     _show(run(do()), as_json)
+
+
+@app.command()
+def distill(agent: AgentName, session: Identity, url: Url = None, as_json: AsJson = False) -> None:
+    """Have facts drawn from all of a session once more, whatever was drawn or given up before. Does not wait for it."""
+
+    async def do() -> Distillation:
+        async with connect(url) as memory:
+            return await memory.agent(agent).sessions.distill(session)
+
+    asked = run(do())
+    if as_json:
+        show.machine(asked)
+    else:
+        Console().print(f"{session} of {agent} is in the queue.", markup=False)
+
+
+@app.command("forget-distillation")
+def forget_distillation(agent: AgentName, session: Identity, url: Url = None) -> None:
+    """Draw nothing more from a session that waits or was given up; what was drawn stays."""
+
+    async def do() -> None:
+        async with connect(url) as memory:
+            await memory.agent(agent).sessions.forget_distillation(session)
+
+    run(do())
+    Console().print(f"{session} of {agent} is out of the queue.", markup=False)
+
+
+@app.command()
+def distillations(
+    given_up: Annotated[
+        bool | None,
+        typer.Option("--given-up/--waiting", help="Only those that were given up, or that wait.", show_default="all"),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="At most so many.")] = 100,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sessions that facts are still to be drawn from, and those that were given up, with the reason."""
+
+    async def read() -> None:
+        async with connect(url) as memory:
+            page = await memory.distillation_page(given_up=given_up, limit=limit)
+        if as_json:
+            for one in page.distillations:
+                show.machine(one)
+            return
+        show.distillations(Console(), page.distillations)
+        if page.cursor is not None:
+            show.errors().print("There are more: see them with --limit.")
+
+    run(read())
 
 
 @app.command("list")

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentmemory.channels import ChannelInfo, Message, Published
+from agentmemory.distillations import Distillation
 from agentmemory.knowledge import FoundFacts
 from agentmemory.models import AgentEvent, DeadLetter, Event, Fact, Recalled, Receipt, Status
 from agentmemory.sessions import Session
@@ -58,11 +59,12 @@ def events(console: Console, found: Sequence[Event]) -> None:
 def hits(console: Console, found: Recalled) -> None:
     """What was recalled, best first."""
     for hit in found.hits:
-        console.print(Text(f"{hit.score:.3f}  ", style="bold cyan") + _line(hit), soft_wrap=True)
+        said = _line(hit) if isinstance(hit, Event) else _fact(hit)
+        console.print(Text(f"{hit.score:.3f}  ", style="bold cyan") + said, soft_wrap=True)
     if not found.hits:
         console.print("Nothing is recalled.")
     if found.not_yet_searchable:
-        console.print(f"{found.not_yet_searchable} events of this agent wait for their vectors.", style="dim")
+        console.print(f"{found.not_yet_searchable} of this agent's wait for their vectors.", style="dim")
 
 
 def sessions(console: Console, found: Sequence[Session]) -> None:
@@ -135,6 +137,9 @@ def status(console: Console, found: Status) -> None:
         "waiting for an embedding": _count(found.unembedded),
         "without one for good": _count(found.unembeddable),
         "dead letters": _count(found.dead_letters),
+        "unreadable documents": _count(found.quarantined),
+        "sessions to distil": _count(found.undistilled),
+        "distillations given up": _count(found.undistillable),
         "persistence": found.persistence or UNKNOWN,
         "shards open": f"{opened} of {len(found.shards)}" if found.shards else "",
         "not answering": ", ".join(found.degraded) or "none",
@@ -147,12 +152,24 @@ def status(console: Console, found: Status) -> None:
 
 def dead_letters(console: Console, found: Sequence[DeadLetter]) -> None:
     """Dead letters, and why they are dead."""
-    table = Table("agent", "id", "dead since", "reason", "event")
+    table = Table("agent", "id", "kind", "dead since", "reason", "what")
     for letter in found:
         table.add_row(
-            Text(letter.agent), Text(letter.id), _time(letter.dead_at), Text(letter.reason), Text(_short(letter.event))
-        )
+            Text(letter.agent), Text(letter.id), Text(letter.kind), _time(letter.dead_at), Text(letter.reason),
+            Text(_short(letter.event)),
+        )  # fmt: skip
     console.print(table if found else "No dead letters.")
+
+
+def distillations(console: Console, found: Sequence[Distillation]) -> None:
+    """Sessions that facts are to be drawn from."""
+    table = Table("agent", "session", "asked for", "refusals", "given up", "why")
+    for one in found:
+        table.add_row(
+            Text(one.agent), Text(one.session), _time(one.asked_at), _count(one.attempts),
+            "yes" if one.given_up else "no", Text(one.refused or ""),
+        )  # fmt: skip
+    console.print(table if found else "No sessions.")
 
 
 def _line(event: Event) -> Text:

@@ -163,7 +163,7 @@ class Play:
             timeline = [event.id async for event in self._agent.timeline()]
             positions = dict.fromkeys(entry.position for entry in self._ledger.entries)
             states = {position: await self._client.state(AGENT, position) for position in positions}
-            answers = [Answered(one, (await self._agent.recall(one.question, k=10)).hits) for one in read_questions()]
+            answers = [Answered(one, (await self._agent.recall(one.question, k=10)).events) for one in read_questions()]
         with Progress(console=self._console, transient=True) as progress:
             task = progress.add_task("Measuring", total=ROUNDS)
             measured = await measure(self._client, self._memory.stores, self._agent, lambda: progress.advance(task))

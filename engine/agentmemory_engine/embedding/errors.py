@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from agentmemory_engine.errors import MemoryFault, Unavailable
+from typing import Self
+
+from agentmemory_engine.errors import MemoryFault, ProviderUnavailable
 
 
-class EmbeddingUnavailable(Unavailable):
+class EmbeddingUnavailable(ProviderUnavailable):
     """The provider is down, or went down over these texts; the same call may succeed later."""
 
     code = "embedding-unavailable"
     title = "Embedding unavailable"
+
+    @classmethod
+    def of(cls, error: ProviderUnavailable) -> Self:
+        """What the endpoint says, as what it means for embeddings."""
+        return error if isinstance(error, cls) else cls(str(error))
 
 
 class Unembeddable(MemoryFault):

@@ -7,23 +7,23 @@ from array import array
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from agentmemory_engine.embedding.chunks import estimate_tokens
-from agentmemory_engine.embedding.endpoint import ApiKey, Endpoint, Patience, Refused, TimedOut
 from agentmemory_engine.embedding.errors import EmbeddingMisconfigured, EmbeddingUnavailable, Unembeddable
 from agentmemory_engine.embedding.text import check_characters
 from agentmemory_engine.embedding.vector import Vector, from_floats
+from agentmemory_engine.endpoint import OFFICIAL, ApiKey, Endpoint, Patience, Refused, TimedOut, address
+from agentmemory_engine.errors import ProviderUnavailable
 
-OFFICIAL = "https://api.openai.com/v1"
 MAX_TEXTS = 32
 """Texts of one request: the default limit of servers that run a model themselves."""
 MAX_TOKENS = 16_000
 """Tokens of one request, by an estimate; one text alone may have more."""
 
+_SETTING = "embedding.baseUrl"
 _PROBE = "Is anyone there?"
 _LARGEST_NUMBER = 40
 _TOO_LARGE = 413
@@ -75,7 +75,11 @@ class OpenAIEmbedder:
         self.model = f"openai/{model}/{dimensions}"
         self.dimensions = dimensions
         self._name = model
-        self._endpoint = Endpoint(_address(base_url or OFFICIAL), key, patience or Patience())
+        try:
+            url = address(base_url or OFFICIAL, "/embeddings", _SETTING)
+        except ValueError as error:
+            raise EmbeddingMisconfigured(str(error)) from None
+        self._endpoint = Endpoint(url, key, patience or Patience(), setting=_SETTING)
         self._options = _CANDIDATES[0]
         self._settled = False
         self._most = MAX_TEXTS
@@ -101,8 +105,11 @@ class OpenAIEmbedder:
     async def _embed(self, texts: Sequence[str], first: int, *, query: bool) -> list[Vector]:
         """The vectors of texts that stand at `first` in the call."""
         vectors: list[Vector] = []
-        for start, end in batches(texts, self._most):
-            vectors += await self._embed_batch(texts[start:end], first + start, query=query)
+        try:
+            for start, end in batches(texts, self._most):
+                vectors += await self._embed_batch(texts[start:end], first + start, query=query)
+        except ProviderUnavailable as error:
+            raise EmbeddingUnavailable.of(error) from None
         return vectors
 
     async def _embed_batch(self, texts: Sequence[str], first: int, *, query: bool) -> list[Vector]:
@@ -211,16 +218,3 @@ def _floats(embedding: list[float] | str) -> Sequence[float]:
     if sys.byteorder == "big":
         floats.byteswap()
     return floats
-
-
-def _address(base_url: str) -> str:
-    try:
-        parts = urlsplit(base_url)
-        _ = parts.port
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise EmbeddingMisconfigured(
-            f"`embedding.baseUrl` is an address such as {OFFICIAL}: http or https, with no login and no query."
-        )
-    return base_url.rstrip("/") + "/embeddings"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from agentmemory_engine.both import RecallOfBoth
 from agentmemory_engine.dead_letters import DeadLetters
 from agentmemory_engine.declared import Declared
 from agentmemory_engine.direct_status import Reporter
+from agentmemory_engine.distillation import Setup, make_distillation
 from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.events import Events
 from agentmemory_engine.export import Exporter
@@ -20,6 +22,7 @@ from agentmemory_engine.postgres_only.holds import AgentHold
 from agentmemory_engine.postgres_only.identity import Identity
 from agentmemory_engine.postgres_only.intake import Intake
 from agentmemory_engine.postgres_only.keys import KeyKeeper
+from agentmemory_engine.postgres_only.quarantine import Quarantine
 from agentmemory_engine.postgres_only.tail import NoTail
 from agentmemory_engine.progress import Progress
 from agentmemory_engine.recall import Recall
@@ -32,7 +35,9 @@ from agentmemory_engine.vectors import Vectors
 from agentmemory_engine.working import WorkingMemory
 
 
-def compose(settings: Settings, postgres: Postgres, embedder: Embedder, observer: Observer) -> Parts:
+def compose(
+    settings: Settings, postgres: Postgres, embedder: Embedder, observer: Observer, distil: Setup | None
+) -> Parts:
     """The parts of a memory in this mode."""
     progress = Progress()
     intake = Intake(postgres, settings, progress, embed=embedder.enabled)
@@ -44,21 +49,32 @@ def compose(settings: Settings, postgres: Postgres, embedder: Embedder, observer
     semantic = Semantic(postgres, embedder, vectors, settings)
     barrier = Barrier(postgres, progress)
     search = FactSearch(postgres, semantic, vectors)
+    recall = Recall(postgres, semantic, Indexes(postgres), tail, settings)
+    sessions = Sessions(postgres, declared, tail, settings, distill=distil is not None)
+    knowledge = Knowledge(postgres, declared, search, settings, progress, embed=embedder.enabled)
+    distillations, distiller = make_distillation(
+        postgres, declared, events, sessions, knowledge, settings, observer, distil
+    )
+    letters = DeadLetters(postgres, embed=embedder.enabled)
     kept_for_good = settings.retention is None
     return Parts(
         intake=intake,
         working=working,
         events=events,
         timelines=Timelines(postgres, events, settings),
-        recall=Recall(postgres, semantic, Indexes(postgres), tail, settings),
-        sessions=Sessions(postgres, declared, tail),
-        knowledge=Knowledge(postgres, declared, search, settings, progress, embed=embedder.enabled),
+        recall=recall,
+        recall_of_both=RecallOfBoth(recall, search, semantic),
+        sessions=sessions,
+        knowledge=knowledge,
+        distillations=distillations,
+        distiller=distiller,
         exporter=Exporter(postgres, declared, tail, events, working, barrier, settings, embed=embedder.enabled),
         erasing=Erasing(postgres, settings),
         barrier=barrier,
         reporter=Reporter(postgres, settings),
         identity=Identity(postgres, settings),
-        dead_letters=DeadLetters(postgres, embed=embedder.enabled),
+        dead_letters=letters,
+        quarantine=Quarantine(postgres, letters, settings),
         vectors=vectors,
         retention=None if kept_for_good else Retention(postgres, settings, AgentHold(postgres), observer),
         channels=None,

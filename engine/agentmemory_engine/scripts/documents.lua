@@ -9,7 +9,9 @@ local answer = {'read', mark[3] or ''}
 local bytes = 0
 for i = 2, #KEYS do
   if bytes >= tonumber(ARGV[3]) then break end
-  local document = redis.call('GET', KEYS[i])
+  local document = redis.pcall('GET', KEYS[i])
+  -- What is no string is not ours: as if there were none.
+  if type(document) == 'table' then document = false end
   answer[i + 1] = document
   if document then bytes = bytes + #document end
 end

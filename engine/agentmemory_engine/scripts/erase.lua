@@ -14,7 +14,8 @@ if known then
   return {'repeated', entry, version}
 end
 
-local kind = string.match(redis.call('GETRANGE', KEYS[4], 0, 127), '^%S+ (%a) ')
+local head = redis.pcall('GETRANGE', KEYS[4], 0, 127)
+local kind = type(head) == 'string' and string.match(head, '^%S+ (%a) ')
 local dropped = (kind == 'w' and '1 ' or '0 ') .. redis.call('LLEN', KEYS[5])
 local time = redis.call('TIME')
 local accepted = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))

@@ -19,13 +19,16 @@ local answer = {'done'}
 for i = 0, (#KEYS - 3) / 2 - 1 do
   local document, window = KEYS[4 + i * 2], KEYS[5 + i * 2]
   local agent, tombstone, snapshotted, lease = unpack(ARGV, 4 + i * 4, 7 + i * 4)
-  local version = string.match(redis.call('GETRANGE', document, 0, 63), '^(%S+) ')
+  local head = redis.pcall('GETRANGE', document, 0, 63)
+  local version = type(head) == 'string' and string.match(head, '^(%d+%-%d+) ') or nil
+  -- What is not ours stays until its bytes are kept.
+  local foreign = not version and head ~= ''
   redis.call('DEL', window)
   if tombstone ~= '' and version and not past(version, tombstone) then
     redis.call('DEL', document)
     version = nil
   end
-  if snapshotted ~= '' and (not version or past(snapshotted, version)) then
+  if not foreign and snapshotted ~= '' and (not version or past(snapshotted, version)) then
     if tonumber(lease) > 0 then
       answer[#answer + 1] = agent
     else

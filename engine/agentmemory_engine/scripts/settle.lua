@@ -18,7 +18,9 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 for i = 0, (#KEYS - 3) / 2 - 1 do
   local document, window = KEYS[4 + i * 2], KEYS[5 + i * 2]
   local agent, snapshotted, lease = ARGV[5 + i * 3], ARGV[6 + i * 3], ARGV[7 + i * 3]
-  local version = string.match(redis.call('GETRANGE', document, 0, 63), '^(%S+) ') or ''
+  local head = redis.pcall('GETRANGE', document, 0, 63)
+  -- What is no string is not ours.
+  local version = type(head) == 'string' and string.match(head, '^(%S+) ') or ''
   local newest = redis.call('LINDEX', window, -1)
   local clean = version == snapshotted
   if clean and newest and past(newest, ARGV[3]) then clean = false end

@@ -5,7 +5,8 @@
 --       6 change: '' none, 'w' write, 'x' delete  7 body  8 session  9 events (JSON array)
 --       10 idempotency window (ms)  11 length of the recent window  12 how many events
 --       13.. window entries (index, rest) in pairs
--- Answers {'accepted'|'repeated', entry, version} or {'closed'} | {'reused'} | {'stale', version}
+-- Answers {'accepted'|'repeated', entry, version} or {'closed'} | {'reused'} | {'stale', version} | {'unreadable'}: what
+-- stands in the document's place is not ours, and is not written over
 local mark = redis.call('HMGET', KEYS[1], 'run', 'opening')
 if mark[1] ~= ARGV[1] then return {'closed'} end
 
@@ -17,8 +18,13 @@ if known then
 end
 
 local change = ARGV[6]
-local version, kind, writer, writer_fingerprint =
-  string.match(redis.call('GETRANGE', KEYS[4], 0, 127), '^(%S+) (%a) (%S+) (%S+) %d+\n')
+local head = redis.pcall('GETRANGE', KEYS[4], 0, 127)
+local foreign, version, kind, writer, writer_fingerprint = type(head) == 'table'
+if not foreign then
+  version, kind, writer, writer_fingerprint = string.match(head, '^(%d+%-%d+) (%a) (%S+) (%S+) %d+\n')
+  foreign = head ~= '' and not version
+end
+if foreign and change ~= '' then return {'unreadable'} end
 version = version or ''
 if change ~= '' and writer == ARGV[3] then
   -- Redis lost the key but kept the document: this turn has written it already.

@@ -81,7 +81,7 @@ def _volumes(decision: Inject) -> list[dict[str, Any]]:
     memory = decision.memory
     # Of the mode that runs: another one in the spec is refused, and there are no logins for it.
     stores = with_applied_stores(memory).spec.stores
-    return parts.volumes(memory.name, memory.spec.embedding.secret_ref, stores=stores)
+    return parts.volumes(memory.name, parts.api_keys(memory.spec), stores=stores)
 
 
 def _environment(pod: Pod, decision: Inject) -> list[dict[str, Any]]:

@@ -56,6 +56,14 @@ def _postgres(memory: AgentMemory, address: StoreAddress, *, ca: bool) -> dict[s
     }
 
 
+def _distillation(spec: Spec) -> dict[str, Any] | None:
+    wanted = spec.distillation
+    if wanted is None:
+        return None
+    reference = msgspec.to_builtins(wanted.secret_ref)
+    return {"endpoint": wanted.endpoint, "model": wanted.model, **given(secretRef=reference)}
+
+
 def _behaviour(spec: Spec) -> dict[str, Any]:
     """What a sidecar acts by. The rest of the spec is the operator's own, and would only make files change."""
     working, consolidation, index = spec.working_memory, spec.consolidation, spec.recall.index
@@ -90,5 +98,6 @@ def _behaviour(spec: Spec) -> dict[str, Any]:
             "index": {"kind": index.kind, "m": index.m, "efConstruction": index.ef_construction},
         },
         **given(retention=given(events=spec.retention.events)),
+        **given(distillation=_distillation(spec)),
         "sidecar": {"port": spec.sidecar.port, "opsPort": spec.sidecar.ops_port},
     }

@@ -5,19 +5,30 @@ The injector imports this module, so it imports neither Kopf nor the engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agentmemory_operator import names
-from agentmemory_operator.spec import STORES, KeyRef, Store
+from agentmemory_operator.spec import STORES, KeyRef, Spec, Store
 
 FILES = "/etc/agentmemory"
 """Where the resolved AgentMemory, the certificates to trust and the logins are mounted."""
 VOLUME = "agentmemory"
 SCRATCH_VOLUME = "agentmemory-tmp"
 USER = 65532
-API_KEY = "embedding-api-key"
+EMBEDDING_KEY = "embedding-api-key"
 """The file with the key of the provider of embeddings."""
+DISTILLATION_KEY = "distillation-api-key"
+"""The file with the key of the server that facts are drawn by."""
+
+
+def api_keys(spec: Spec) -> dict[str, KeyRef]:
+    """Where the keys of the servers that a sidecar asks are, by the file that it reads each from."""
+    given = {
+        EMBEDDING_KEY: spec.embedding.secret_ref,
+        DISTILLATION_KEY: None if spec.distillation is None else spec.distillation.secret_ref,
+    }
+    return {file: reference for file, reference in given.items() if reference is not None}
 
 
 def login_keys(stores: Iterable[Store]) -> list[str]:
@@ -26,10 +37,10 @@ def login_keys(stores: Iterable[Store]) -> list[str]:
 
 
 def volumes(
-    memory_name: str, api_key: KeyRef | None = None, *, stores: Iterable[Store] = STORES
+    memory_name: str, keys: Mapping[str, KeyRef] | None = None, *, stores: Iterable[Store] = STORES
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """The volumes of a pod with a sidecar of this AgentMemory, which uses these `stores`; `api_key` is for its provider
-    of embeddings."""
+    """The volumes of a pod with a sidecar of this AgentMemory, which uses these `stores`; `keys` are as `api_keys`
+    answers."""
     sources: list[dict[str, Any]] = [
         {"configMap": {"name": names.child(memory_name, "sidecar")}},
         {
@@ -39,10 +50,10 @@ def volumes(
             }
         },
     ]
-    if api_key is not None:
+    for file, reference in (keys or {}).items():
         # Optional: a key that is missing keeps no agent from starting, and is mounted when it comes.
-        items = [{"key": api_key.key, "path": API_KEY}]
-        sources.append({"secret": {"name": api_key.name, "items": items, "optional": True}})
+        items = [{"key": reference.key, "path": file}]
+        sources.append({"secret": {"name": reference.name, "items": items, "optional": True}})
     return [
         {"name": VOLUME, "projected": {"defaultMode": 0o444, "sources": sources}},
         {"name": SCRATCH_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}},

@@ -1,4 +1,4 @@
-"""Dead letters: events that Postgres refuses, listed, replayed, discarded."""
+"""Dead letters: events that Postgres refuses, and documents that cannot be read; listed, read, replayed, discarded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agentmemory_engine.answers import DeadLetter
 from agentmemory_engine.errors import InvalidAgentId, InvalidInput, NoDeadLetter
 from agentmemory_engine.keys import check_agent
 from agentmemory_sidecar.models import Deleted, Letter, LetterPage, Replayed
-from agentmemory_sidecar.operations import Operation
+from agentmemory_sidecar.operations import BYTES, Bytes, Operation
 from agentmemory_sidecar.requests import AGENTS, MEMORY, agent_of, no_params, params_of
 from agentmemory_sidecar.responses import answer
 
@@ -43,6 +43,14 @@ async def list_letters(request: web.Request) -> web.Response:
     page, agents = found[: params.limit], request.app[AGENTS]
     cursor = format_cursor(page[-1]) if len(found) > params.limit else None
     return answer(LetterPage(dead_letters=[_letter(one) for one in page if agents.allows(one.agent)], cursor=cursor))
+
+
+async def read_raw(request: web.Request) -> web.Response:
+    """The bytes as they were found, whatever they are."""
+    no_params(request)
+    agent, letter = agent_of(request), _id(request)
+    found = await request.app[MEMORY].dead_letters.read(agent, letter)
+    return web.Response(body=found.raw, content_type=BYTES, headers={"Content-Disposition": "attachment"})
 
 
 async def replay(request: web.Request) -> web.Response:
@@ -85,6 +93,7 @@ def parse_cursor(text: str) -> Place:
 
 def _letter(letter: DeadLetter) -> Letter:
     return Letter(
+        kind=letter.kind,
         id=letter.id,
         agent=letter.agent,
         position=str(letter.position),
@@ -112,18 +121,29 @@ OPERATIONS = (
         path="/v1/dead-letters",
         handler=list_letters,
         name="listDeadLetters",
-        summary="Events that Postgres refuses for their own sake, oldest first",
+        summary="Events that Postgres refuses for their own sake, and documents that cannot be read, oldest first",
         tag="Dead letters",
         params=ListParams,
         answers={200: (LetterPage,)},
         problems=(422, 503),
     ),
     Operation(
+        method="GET",
+        path="/v1/dead-letters/{agent}/{id}/raw",
+        handler=read_raw,
+        name="readDeadLetter",
+        summary="The bytes of one, as they were found",
+        tag="Dead letters",
+        answers={200: (Bytes,)},
+        media=BYTES,
+        problems=(404, 503),
+    ),
+    Operation(
         method="POST",
         path="/v1/dead-letters/{agent}/{id}/replay",
         handler=replay,
         name="replayDeadLetter",
-        summary="Offer it to Postgres again; refused again, it stays",
+        summary="Offer an event to Postgres again; refused again, it stays",
         tag="Dead letters",
         answers={200: (Replayed,)},
         problems=(404, 422, 503),

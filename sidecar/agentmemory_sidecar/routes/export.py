@@ -27,6 +27,7 @@ from agentmemory_sidecar.whole import (
     ExportedFact,
     ExportedLetter,
     ExportedSession,
+    ExportedUnreadable,
     ExportEnd,
     ExportHeader,
     Imported,
@@ -34,6 +35,7 @@ from agentmemory_sidecar.whole import (
     header_of,
     letter_line,
     session_line,
+    unreadable_line,
 )
 
 logger = logging.getLogger(__name__)
@@ -86,6 +88,9 @@ async def _lines(begun: Export, rest: AsyncGenerator[Line, None]) -> AsyncGenera
             case Fact():
                 end.knowledge += 1
                 yield line_of(fact_line(one))
+            case LetterLine(kind="document"):
+                end.unreadable += 1
+                yield line_of(unreadable_line(one))
             case LetterLine():
                 end.dead_letters += 1
                 yield line_of(letter_line(one, event_of(one.raw)))
@@ -151,7 +156,8 @@ OPERATIONS = (
         tag="Whole agents",
         answers={
             200: (
-                ExportHeader, ExportedDocument, ExportedSession, ExportedEvent, ExportedFact, ExportedLetter, ExportEnd,
+                ExportHeader, ExportedDocument, ExportedSession, ExportedEvent, ExportedFact, ExportedLetter,
+                ExportedUnreadable, ExportEnd,
             ),
         },
         media=NDJSON,

@@ -20,7 +20,7 @@ from agentmemory_sidecar.models import (
     RecallRequest,
     RecencyWish,
     hydrated,
-    recalled,
+    recalled_of,
 )
 from agentmemory_sidecar.operations import JSON, Operation
 from agentmemory_sidecar.quantities import parse_duration
@@ -45,10 +45,11 @@ async def recall(request: web.Request) -> web.Response:
         named_times=question.named_times,
         zone=_zone(question.time_zone),
     )
-    found = await request.app[MEMORY].recall(agent, query)
+    memory, events_only = request.app[MEMORY], set(question.include) == {"events"}
+    found = await (memory.recall(agent, query) if events_only else memory.recall_of(agent, query, question.include))
     return answer(
         RecallAnswer(
-            hits=[recalled(hit) for hit in found.hits],
+            hits=[recalled_of(hit) for hit in found.hits],
             approximate=found.approximate,
             not_yet_searchable=found.not_yet_searchable,
             degraded=found.degraded,
@@ -107,7 +108,7 @@ OPERATIONS = (
         path="/v1/agents/{agent}/recall",
         handler=recall,
         name="recall",
-        summary="The events that answer a query best, by meaning and by keyword, among what the filters let through",
+        summary="The events, facts or both that answer a query best, among what the filters let through",
         tag="Recall",
         body={JSON: RecallRequest},
         answers={200: (RecallAnswer,)},

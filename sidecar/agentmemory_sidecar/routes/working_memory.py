@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from msgspec import Meta, Raw, Struct
 
 from agentmemory_engine.answers import Receipt
-from agentmemory_engine.errors import DocumentExpired, NoDocument, VersionConflict
+from agentmemory_engine.errors import DocumentExpired, NoDocument, UnreadableDocument, VersionConflict
 from agentmemory_engine.positions import START, Position
 from agentmemory_engine.selection import check_path
 from agentmemory_engine.turns import DocumentChange, Turn, decode
@@ -88,7 +88,7 @@ async def delete(request: web.Request) -> web.Response:
             return await _write(request, DocumentChange(delete=True), expected=never)
         except VersionConflict:
             raise missing from None
-    except DocumentExpired:
+    except (DocumentExpired, UnreadableDocument):
         pass
     return await _write(request, DocumentChange(delete=True))
 
@@ -121,7 +121,7 @@ OPERATIONS = (
     _operation(
         "GET", read, "readWorkingMemory", "The document as it was sent, a kept snapshot of it, or parts of either",
         params=ReadParams, headers=(hdrs.IF_NONE_MATCH,), answers={200: (Document, Selection), 304: ()},
-        problems=(404, 422, 503),
+        problems=(404, 409, 422, 503),
     ),
     _operation(
         "PUT", replace, "replaceWorkingMemory", "Replace the document",
@@ -129,7 +129,7 @@ OPERATIONS = (
     ),
     _operation(
         "PATCH", change, "changeWorkingMemory", "Change the document by a JSON Merge Patch or a JSON Patch",
-        body={MERGE_PATCH: Document, JSON_PATCH: list[Raw]}, problems=(412, 413, 415, 422, 503), **_WRITE,
+        body={MERGE_PATCH: Document, JSON_PATCH: list[Raw]}, problems=(409, 412, 413, 415, 422, 503), **_WRITE,
     ),
     _operation(
         "DELETE", delete, "deleteWorkingMemory", "Delete the document; what happened stays",

@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
-from agentmemory_engine.embedding.errors import EmbeddingUnavailable
+from agentmemory_engine.errors import ProviderUnavailable
 
 T = TypeVar("T")
 ApiKey = Callable[[], str | None]
-"""Answers the key of this moment, None where the endpoint wants none. Raises EmbeddingUnavailable."""
+"""Answers the key of this moment, None where the endpoint wants none. Raises ProviderUnavailable."""
 
+OFFICIAL = "https://api.openai.com/v1"
 _KEY = re.compile(r"[\x21-\x7e]{1,4096}")
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,59}")
 _LONGEST_REST = 3600.0
@@ -68,15 +70,19 @@ class _Trouble(Exception):
         self.after = after
 
 
-class TimedOut(EmbeddingUnavailable):
+class TimedOut(ProviderUnavailable):
     """It is there, and takes too long over this."""
 
 
 class Endpoint:
-    """`POST` of JSON to one address. Opened when it is first asked."""
+    """`POST` of JSON to one address. Opened when it is first asked.
 
-    def __init__(self, url: str, key: ApiKey, patience: Patience) -> None:
+    `setting` is the member of the spec that the address came from, as messages name it.
+    """
+
+    def __init__(self, url: str, key: ApiKey, patience: Patience, *, setting: str) -> None:
         self._url = url
+        self._setting = setting
         self._key = key
         self._patience = patience
         self._session: aiohttp.ClientSession | None = None
@@ -84,7 +90,7 @@ class Endpoint:
         self._rests_until = 0.0
 
     async def close(self) -> None:
-        """What is under way raises EmbeddingUnavailable."""
+        """What is under way raises ProviderUnavailable."""
         self._closed = True
         if self._session is not None:
             await self._session.close()
@@ -92,11 +98,11 @@ class Endpoint:
     async def ask(self, body: bytes, decode: Callable[[bytes], T], *, largest: int, query: bool) -> T:
         """What `decode` makes of the answer, of `largest` bytes at most; ValueError from it is the endpoint's fault.
 
-        A query is not kept from an endpoint that rests, and is given up sooner. Raises Refused, EmbeddingUnavailable.
+        A query is not kept from an endpoint that rests, and is given up sooner. Raises Refused, ProviderUnavailable.
         """
         rest = self._rests_until - time.monotonic()
         if rest > 0 and not query:
-            raise EmbeddingUnavailable(f"the provider is left alone for another {rest:.0f} s")
+            raise ProviderUnavailable(f"the provider is left alone for another {rest:.0f} s")
         deadline = time.monotonic() + (self._patience.query if query else self._patience.texts)
         failures = 0
         while True:
@@ -110,7 +116,7 @@ class Endpoint:
                     continue
                 if trouble.away:
                     self._rests_until = time.monotonic() + min(_LONGEST_REST, trouble.after or self._patience.rest)
-                raise EmbeddingUnavailable(str(trouble)) from None
+                raise ProviderUnavailable(str(trouble)) from None
 
     async def _try(self, body: bytes, decode: Callable[[bytes], T], largest: int, deadline: float) -> T:
         headers = self._headers()
@@ -122,7 +128,7 @@ class Endpoint:
             raise TimedOut(f"the provider does not answer within {left:.3g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if self._closed:
-                raise EmbeddingUnavailable("the embedder is closed") from None
+                raise ProviderUnavailable("it is closed") from None
             raise _Trouble(f"the provider cannot be reached: {type(error).__name__}", away=True) from None
         try:
             # Some tens of milliseconds for long vectors: not on the loop.
@@ -136,12 +142,12 @@ class Endpoint:
         if key is None:
             return headers
         if _KEY.fullmatch(key) is None:
-            raise EmbeddingUnavailable("the API key is not one line of printable ASCII; mend the Secret, or the file")
+            raise ProviderUnavailable("the API key is not one line of printable ASCII; mend the Secret, or the file")
         return {**headers, "Authorization": f"Bearer {key}"}
 
     async def _post(self, body: bytes, headers: Mapping[str, str], largest: int) -> bytes:
         if self._closed:
-            raise EmbeddingUnavailable("the embedder is closed")
+            raise ProviderUnavailable("it is closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar()
@@ -153,7 +159,7 @@ class Endpoint:
             if answer is None:
                 raise _Trouble(f"the provider's answer is wrong: it has more than {largest:,} bytes", away=False)
             return answer
-        raise _reason(response.status, response.headers, answer or b"")
+        raise _reason(response.status, response.headers, answer or b"", self._setting)
 
 
 async def _read(response: aiohttp.ClientResponse, largest: int) -> bytes | None:
@@ -167,7 +173,7 @@ async def _read(response: aiohttp.ClientResponse, largest: int) -> bytes | None:
     return bytes(body)
 
 
-def _reason(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
+def _reason(status: int, headers: Mapping[str, str], body: bytes, setting: str) -> Exception:
     """What an answer other than 200 means."""
     after = retry_after(headers)
     if status in _DENIED:
@@ -175,7 +181,7 @@ def _reason(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
         return _Trouble(said, away=True, again=False)
     if 200 <= status < 400:
         return _Trouble(
-            f"the provider answers with status {status}; set embedding.baseUrl to the API itself",
+            f"the provider answers with status {status}; set {setting} to the API itself",
             away=True,
             again=False,
         )
@@ -197,6 +203,18 @@ def _code(body: bytes) -> str:
         if isinstance(value, str) and _CODE.fullmatch(value):
             return value
     return ""
+
+
+def address(base_url: str, path: str, setting: str) -> str:
+    """The address of one route of an API. Raises ValueError for a base that is none."""
+    try:
+        parts = urlsplit(base_url)
+        _ = parts.port
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError(f"`{setting}` is an address such as {OFFICIAL}: http or https, with no login and no query.")
+    return base_url.rstrip("/") + path
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

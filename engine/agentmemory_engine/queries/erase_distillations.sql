@@ -1,0 +1,2 @@
+-- $1 agent
+DELETE FROM {schema}.distillation_queue WHERE agent_id = $1
