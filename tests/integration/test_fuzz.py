@@ -78,6 +78,7 @@ async def run_schemathesis(url: str, directory: Path) -> None:
         "SCHEMATHESIS_HOOKS": "support.fuzz_hooks",
         "PYTHONPATH": str(SUPPORT),
         "AGENTMEMORY_LEDGER": str(directory / "ledger"),
+        "AGENTMEMORY_URL": url,
     }
     output = directory / "schemathesis.txt"
     with output.open("wb") as file:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
 from zlib import crc32
 
 import schemathesis
@@ -34,11 +35,14 @@ _OF_THIS_RUN = re.compile(
 )
 """Ids, times and positions that a sidecar gave, and addresses in memory."""
 FACTS: list[dict[str, Any]] = []
-NEEDS_A_DEAD_LETTER = {
+NEEDS_MORE = {
+    "GET /v1/dead-letters/{agent}/{id}/raw",
     "POST /v1/dead-letters/{agent}/{id}/replay",
     "DELETE /v1/dead-letters/{agent}/{id}",
+    "POST /v1/agents/{agent}/sessions/{session}/distillation",
+    "DELETE /v1/agents/{agent}/sessions/{session}/distillation",
 }
-"""Operations that need an event that Postgres refuses, which no request of a client can bring about."""
+"""Operations that need an event that Postgres refuses, or a model, neither of which a request can bring about."""
 
 
 @schemathesis.serializer(NDJSON)
@@ -57,8 +61,8 @@ def before_call(_: HookContext, case: Case[Any], __: dict[str, Any]) -> None:
         return
     for name in [name for name in case.headers or {} if name.lower() in ("if-match", "if-none-match")]:
         del case.headers[name]
-    if case.operation.path.endswith("/knowledge/{id}") and FACTS:
-        case.path_parameters = FACTS.pop() if case.method == "DELETE" else FACTS[-1]
+    if case.operation.path.endswith("/knowledge/{id}"):
+        case.path_parameters = _told()
     if isinstance(case.body, dict) and (mended := _mended(case.body)) != case.body:
         case.body = mended
 
@@ -67,6 +71,17 @@ def _is_left_alone(case: Case[Any]) -> bool:
     """Whether a case is left as it is; in every run the same, so what this run's sidecar gave does not count."""
     shown = f"{case.operation.label} {case.query!r} {case.body!r}"
     return crc32(_OF_THIS_RUN.sub("", shown).encode(errors="replace")) % 4 == 0
+
+
+def _told() -> dict[str, Any]:
+    """Where a fact is believed."""
+    if not FACTS:
+        body = json.dumps({"topic": "t", "content": "told to be changed"}).encode()
+        headers = {"AgentMemory-Client": "fuzz", "Content-Type": "application/json"}
+        request = Request(f"{os.environ['AGENTMEMORY_URL']}/v1/agents/told/knowledge", body, headers)
+        with urlopen(request) as answer:
+            FACTS.append({"agent": "told", "id": json.load(answer)["id"]})
+    return FACTS[-1]
 
 
 def _hurried(values: dict[str, Any]) -> dict[str, Any]:
@@ -154,13 +169,15 @@ class EveryOperationSucceeds:
             self.answered.add(case.operation.label)
 
     def after_run(self, _: CheckContext) -> None:
-        never = self.asked - self.answered - NEEDS_A_DEAD_LETTER
+        never = self.asked - self.answered - NEEDS_MORE
         assert not never, f"never answered with success: {sorted(never)}"
 
 
 @schemathesis.hook
 def after_call(_: HookContext, case: Case[Any], response: Response) -> None:
-    """Write down what was acknowledged, in the order in which it was."""
+    """Write down what was acknowledged, in the order in which it was; forget facts that have ended, or are gone."""
+    if case.method == "DELETE" and case.path_parameters in FACTS and response.status_code in (200, 404, 409):
+        FACTS.remove(case.path_parameters)
     if 200 <= response.status_code < 300 and (path := os.environ.get("AGENTMEMORY_LEDGER")):
         with open(path, "a", encoding="utf-8") as ledger:
             ledger.writelines(json.dumps(entry) + "\n" for entry in _acknowledged(case, response))
@@ -170,6 +187,7 @@ def _acknowledged(case: Case[Any], response: Response) -> Iterator[dict[str, Any
     place = case.operation.path
     agent = unquote(urlsplit(response.request.url or "").path).split("/")[3:4]
     if (case.method, place) == ("DELETE", "/v1/agents/{agent}"):
+        FACTS[:] = [fact for fact in FACTS if fact["agent"] != agent[0]]
         yield {"agent": agent[0], "erased": True}
     elif case.operation.label == "POST /v1/agents/{agent}/knowledge":
         FACTS.append({"agent": agent[0], "id": response.json()["id"]})
