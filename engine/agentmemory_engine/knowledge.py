@@ -141,7 +141,8 @@ class Knowledge:
         check_agent(agent)
         if query.history and query.filter.at is not None:
             raise InvalidInput("`history` lists all times; leave it or `at` out.")
-        after = parse_place(query.cursor, Place) if query.cursor else None
+        asked = (agent, *query.filter.parameters(), query.history, query.versions_of)
+        after = parse_place(query.cursor, Place, *asked) if query.cursor else None
         every = query.history or query.versions_of is not None
         wanted = query.filter if after is None else replace(query.filter, at=after.at)
         rows = await self._postgres.ask(
@@ -152,7 +153,7 @@ class Knowledge:
         if len(rows) <= query.limit:
             return FactPage(facts, None)
         at = wanted.at or (None if every else rows[0]["as_of"])
-        return FactPage(facts, format_place(Place(facts[-1].believed_from, facts[-1].id, at)))
+        return FactPage(facts, format_place(Place(facts[-1].believed_from, facts[-1].id, at), *asked))
 
     async def search(self, agent: str, query: FactQuery) -> FoundFacts:
         """The facts that match best, as an exhaustive scan ranks them. Raises RecallUnavailable."""

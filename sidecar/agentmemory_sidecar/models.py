@@ -11,10 +11,17 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from agentmemory_engine.answers import Fact as BelievedFact
 from agentmemory_engine.answers import FactHit, Hit, Hydration, ShardStatus, State, Status, StoredEvent
+from agentmemory_engine.keys import A_NAME
 
 LONGEST_QUERY = 20_000
 Moment = Annotated[datetime, Meta(tz=True)]
-AgentId = Annotated[str, Meta(description="1 to 128 of A-Z a-z 0-9 . _ : @ + ~ = -, a letter or digit first")]
+AgentId = Annotated[
+    str,
+    Meta(
+        description="1 to 128 of A-Z a-z 0-9 . _ : @ + ~ = -, a letter or digit first",
+        extra_json_schema=A_NAME,
+    ),
+]
 PositionText = Annotated[str, Meta(description="opaque; ordered within an agent", examples=["3.7-1042"])]
 
 
