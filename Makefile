@@ -16,6 +16,8 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 SEED ?= 1
 KILLS ?= 1000
+EXAMPLES ?= 200
+MODE ?= Hybrid
 
 # The images as pods name them, and what builds them and puts them into the nodes of the test cluster.
 OPERATOR_IMAGE ?= agentmemory/operator:dev
@@ -88,6 +90,10 @@ images: ## Build both images: BUILD=, OPERATOR_IMAGE=, SIDECAR_IMAGE=, EMBEDDING
 IMAGE_ARGS = --build-arg VERSION=$(IMAGE_VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 IMAGE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
+.PHONY: secrets
+secrets: ## Make the passwords for compose.yaml, once
+	sh compose/secrets.sh
+
 .PHONY: load
 load: ## Put the images into the nodes of the test cluster: LOAD=
 	$(LOAD) $(OPERATOR_IMAGE)
@@ -132,6 +138,10 @@ CLUSTER_TEST = AGENTMEMORY_TEST_OPERATOR_IMAGE=$(OPERATOR_IMAGE) AGENTMEMORY_TES
 .PHONY: chaos
 chaos: setup ## Kill processes under load: make chaos SEED=7 KILLS=1000
 	AGENTMEMORY_SEED=$(SEED) AGENTMEMORY_KILLS=$(KILLS) $(PYTEST) tests/chaos
+
+.PHONY: fuzz
+fuzz: setup ## Ask a sidecar whatever its description allows and more: make fuzz SEED=7 EXAMPLES=500 MODE=Hybrid
+	AGENTMEMORY_SEED=$(SEED) AGENTMEMORY_EXAMPLES=$(EXAMPLES) AGENTMEMORY_MODE=$(MODE) $(PYTEST) tests/integration/test_fuzz.py
 
 .PHONY: bench
 bench: setup ## Measure against the references; CONVERSATION= and QUESTIONS= name files of one's own, BENCH= options

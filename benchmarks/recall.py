@@ -67,7 +67,7 @@ class ExplainingPostgres(Postgres):
         super().__init__(*args, **more)
         self.times: list[float] = []
 
-    async def fetch(self, name: str, *args: Any) -> list[asyncpg.Record]:
+    async def fetch(self, name: str, *args: Any, **parts: str) -> list[asyncpg.Record]:
         """As in the engine."""
         if name.startswith("recall"):
             # Timing each node costs more than some of the nodes do.
@@ -75,7 +75,7 @@ class ExplainingPostgres(Postgres):
             async with self.session() as session:
                 plan = json.loads(await session.fetchval(explain, *args))
             self.times.append(plan[0]["Execution Time"] / 1000)
-        return await super().fetch(name, *args)
+        return await super().fetch(name, *args, **parts)
 
 
 async def time_in_postgres(stage: Stage, queries: Sequence[Query]) -> Spread:

@@ -20,7 +20,16 @@ from agentmemory.channels import Channel, ChannelInfo, ChannelPage
 from agentmemory.distillations import Distillation, DistillationPage
 from agentmemory.encoding import encode
 from agentmemory.errors import BarrierTimeout, NotReady, Unavailable, Unreachable
-from agentmemory.models import AgentEvent, AgentsTimelinePage, DeadLetter, DeadLetterPage, Position, Receipt, Status
+from agentmemory.models import (
+    AgentEvent,
+    AgentsTimelinePage,
+    DeadLetter,
+    DeadLetterPage,
+    EmbeddingModel,
+    Position,
+    Receipt,
+    Status,
+)
 from agentmemory.retries import NO_RETRIES, Retries
 from agentmemory.timelines import Moment, each_event, timeline_query
 from agentmemory.transport import Request, Transport
@@ -36,6 +45,10 @@ Until = Literal["durable", "searchable"]
 
 class _State(msgspec.Struct):
     state: str
+
+
+class _Models(msgspec.Struct):
+    models: list[EmbeddingModel]
 
 
 class AgentMemory:
@@ -108,6 +121,19 @@ class AgentMemory:
     async def status(self) -> Status:
         """Lag, counts, and each shard."""
         return (await self._transport.send(_STATUS)).decode(Status)
+
+    async def embedding_models(self) -> list[EmbeddingModel]:
+        """The models that have vectors, how far their back-fill is, and which one recall goes by."""
+        return (await self._transport.send(_MODELS)).decode(_Models).models
+
+    async def remove_embedding_model(self, id: int) -> None:
+        """Have the vectors of a former model deleted; the sidecars do it in the background.
+
+        Raises:
+            NoModel: there is none of that id.
+            ModelInUse: recall goes by it, or a sidecar embeds by it.
+        """
+        await self._transport.send(Request(method="DELETE", path=f"/v1/embedding-models/{int(id)}"))
 
     async def state(self, agent: str, position: str) -> str:
         """How far a turn has come: `pending`, `durable`, `searchable` or `lost`."""
@@ -300,6 +326,7 @@ class AgentMemory:
 
 
 _STATUS = Request(method="GET", path="/v1/consolidation")
+_MODELS = Request(method="GET", path="/v1/embedding-models")
 
 
 def _checked(url: str) -> str:

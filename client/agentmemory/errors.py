@@ -16,10 +16,12 @@ AgentMemoryError
     │   ├── Expired
     │   ├── NoSnapshot
     │   ├── NoDeadLetter
+    │   ├── NoModel
     │   ├── NoSession
     │   ├── NoDistillation
     │   └── NoFact
     ├── NoLongerBelieved      a fact that is history does not change
+    ├── ModelInUse
     ├── UnreadableDocument    what stands in its place is no JSON object
     ├── DistillationOff       no facts are drawn from sessions here
     ├── VersionConflict
@@ -184,6 +186,12 @@ class NoDeadLetter(NotFound):
     code = "no-dead-letter"
 
 
+class NoModel(NotFound):
+    """No model of embeddings has that id; its vectors may be gone already."""
+
+    code = "no-model"
+
+
 class NoSession(NotFound):
     """The agent has no session of that id."""
 
@@ -200,6 +208,12 @@ class NoFact(NotFound):
     """The agent's knowledge has no fact of that id."""
 
     code = "no-fact"
+
+
+class ModelInUse(ProblemError):
+    """Recall goes by the model, or a sidecar embeds by it: its vectors stay."""
+
+    code = "model-in-use"
 
 
 class NoLongerBelieved(ProblemError):

@@ -255,6 +255,34 @@ class ShardStatus(Struct, kw_only=True):
     owner: str | None = None
 
 
+class EmbeddingModel(Struct, kw_only=True):
+    """A model that has vectors. `back_filled` of about `total` events and facts of before were gone through.
+
+    `kept`: what is new is embedded by it. `complete`: so is all of before. `current`: recall goes by it, since
+    `switched_at`. `own`: the sidecar that answers embeds by it. `unwanted`: its vectors are being deleted.
+    """
+
+    id: int
+    name: str
+    dimensions: int
+    kept: bool = False
+    complete: bool = False
+    current: bool = False
+    own: bool = False
+    unwanted: bool = False
+    switched_at: datetime | None = None
+    back_filled: int = 0
+    total: int = 0
+
+
+class BackFill(Struct, kw_only=True):
+    """How far the vectors of a new model are: `done` of about `total` events and facts of before."""
+
+    model: str
+    done: int = 0
+    total: int = 0
+
+
 class Status(Struct, kw_only=True):
     """The whole memory. None means that it could not be found out; `degraded` says what did not answer."""
 
@@ -265,6 +293,8 @@ class Status(Struct, kw_only=True):
     quarantined: int | None = None
     unembedded: int | None = None
     unembeddable: int | None = None
+    embedding_model: str | None = None
+    back_fill: BackFill | None = None
     undistilled: int | None = None
     undistillable: int | None = None
     persistence: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal, Self
 from uuid import UUID
 
 from agentmemory_engine.positions import Position
@@ -220,6 +220,45 @@ class ShardStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model of embeddings that has, or had, vectors here.
+
+    `done` of about `total` events and facts are through its back-fill. `kept`: what is new is embedded by it.
+    `complete`: so is all that was there before. `current`: recall goes by it, since `switched_at`. `unwanted`: its
+    vectors are on their way out.
+    """
+
+    number: int
+    name: str
+    dimensions: int
+    kept: bool
+    complete: bool
+    current: bool
+    switched_at: datetime | None
+    done: int
+    total: int
+    unwanted: bool
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        """From a row of models.sql."""
+        complete = row["completed_at"] is not None
+        scanned, pending = row["scanned"], row["pending"]
+        return cls(
+            number=row["model"],
+            name=row["name"],
+            dimensions=row["dimensions"],
+            kept=row["kept"],
+            complete=complete,
+            current=row["switched_at"] is not None,
+            switched_at=row["switched_at"],
+            done=max(0, scanned - pending),
+            total=scanned if complete else max(row["total"] or 0, scanned),
+            unwanted=row["unwanted_at"] is not None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status:
     """The whole memory. None means that it could not be found out; `degraded` says which store did not answer."""
 
@@ -230,6 +269,9 @@ class Status:
     quarantined: int | None = None
     unembedded: int | None
     unembeddable: int | None
+    model: int | None = None
+    """The number of the model that this process embeds by; None where it is not known, or there is none."""
+    models: list[Model] | None = None
     undistilled: int | None = None
     undistillable: int | None = None
     persistence: str

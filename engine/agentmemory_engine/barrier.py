@@ -9,6 +9,7 @@ from agentmemory_engine.answers import State
 from agentmemory_engine.consolidation import Consolidator
 from agentmemory_engine.errors import BarrierTimeout, PositionLost
 from agentmemory_engine.keys import digest_agent
+from agentmemory_engine.models import Models
 from agentmemory_engine.positions import START, Entry, Position
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.progress import Progress
@@ -20,11 +21,14 @@ _POLL = 0.1
 class Barrier:
     """Asks Postgres about positions, and hurries the consolidation of those that are waited for."""
 
-    def __init__(self, postgres: Postgres, consolidator: Consolidator, progress: Progress, settings: Settings) -> None:
+    def __init__(
+        self, postgres: Postgres, consolidator: Consolidator, progress: Progress, settings: Settings, models: Models
+    ) -> None:
         self._postgres = postgres
         self._settings = settings
         self._consolidator = consolidator
         self._progress = progress
+        self._models = models
 
     async def durable(self, agent: str) -> Entry:
         """Up to where the agent's shard is durable. Raises StoreUnavailable."""
@@ -34,7 +38,7 @@ class Barrier:
     async def state(self, agent: str, position: Position) -> State:
         """Where a turn of this agent stands. Raises StoreUnavailable."""
         row = await self._postgres.fetchrow(
-            "position_state", position.shard, *position.entry, agent, digest_agent(agent)
+            "position_state", position.shard, *position.entry, agent, digest_agent(agent), await self._models.number()
         )
         if row is None:
             return "lost"

@@ -13,7 +13,7 @@ from agentmemory_engine.events import Filter
 from agentmemory_engine.fact_search import FactSearching, ScoredFact
 from agentmemory_engine.facts import FactFilter
 from agentmemory_engine.recall import POOL, RecallQuery, diverse, text_of_event
-from agentmemory_engine.semantic import HYBRID, SEMANTIC, Made, QueryVectors, Strategy
+from agentmemory_engine.semantic import BACK_FILL, HYBRID, SEMANTIC, Made, QueryVectors, Strategy, Waiting
 
 Source = Literal["events", "knowledge"]
 EVENTS: Final = "events"
@@ -62,18 +62,20 @@ class RecallOfBoth:
         degraded = list(events.degraded)
         if made.vector is None and strategy == HYBRID and self._semantic.enabled and SEMANTIC not in degraded:
             degraded.append(SEMANTIC)
-        return RecalledBoth(hits[: query.k], events.approximate, degraded, events.not_yet_searchable + waiting)
+        if waiting.old and BACK_FILL not in degraded:
+            degraded.append(BACK_FILL)
+        return RecalledBoth(hits[: query.k], events.approximate, degraded, events.not_yet_searchable + waiting.count)
 
     async def _events(self, agent: str, query: RecallQuery, include: Collection[Source], made: Made) -> Recalled:
         return await self._recall.search(agent, query, made) if EVENTS in include else Recalled([])
 
     async def _matching(
         self, agent: str, query: RecallQuery, strategy: Strategy, include: Collection[Source], made: Made
-    ) -> tuple[list[ScoredFact], int]:
+    ) -> tuple[list[ScoredFact], Waiting]:
         """The facts that match and pass the filter, and how many have no vector yet."""
         wanted = query.filter
         if KNOWLEDGE not in include or not passes_facts(wanted):
-            return [], 0
+            return [], Waiting(0, 0)
         conditions = FactFilter(metadata=wanted.metadata)
         facts, waiting = await self._facts.scan(agent, query.query, made.vector, strategy, conditions)
         return [fact for fact in facts if _within(fact.believed_from, wanted)], waiting

@@ -20,11 +20,12 @@ from agentmemory_engine.connection import Connection
 from agentmemory_engine.errors import InvalidInput, KeyReused, PositionLost, ShardClosed, TooLarge, Unavailable
 from agentmemory_engine.followers import Followers
 from agentmemory_engine.journal import patiently, run_id_of
-from agentmemory_engine.keys import check_agent, check_channel, digest_key, is_name
+from agentmemory_engine.keys import A_NAME, check_agent, check_channel, digest_key, is_name
 from agentmemory_engine.positions import START, Entry, Position
 from agentmemory_engine.redis import Redis, check_policy
 from agentmemory_engine.scripts import load_script
 from agentmemory_engine.settings import Settings
+from agentmemory_engine.turns import AN_OBJECT
 
 BEGINNING = "-"
 NOW = "$"
@@ -47,10 +48,10 @@ _CLOSED = "Redis has restarted or lost data, and the channel's shard is being op
 class NewMessage(Struct, kw_only=True, forbid_unknown_fields=True):
     """What is published. `from` is the agent that speaks."""
 
-    sender: Annotated[str, Meta(description="the agent that speaks")] = field(name="from")
+    sender: Annotated[str, Meta(description="the agent that speaks", extra_json_schema=A_NAME)] = field(name="from")
     payload: Annotated[Raw, Meta(description="any JSON; kept as it was sent")]
     type: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
-    metadata: Annotated[Raw | UnsetType, Meta(description="a JSON object")] = UNSET
+    metadata: Annotated[Raw | UnsetType, Meta(extra_json_schema=AN_OBJECT)] = UNSET
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from agentmemory_engine.answers import DeadLetter
 from agentmemory_engine.batches import EventRow, event_columns, session_columns, sessions_of
 from agentmemory_engine.errors import InvalidInput, NoDeadLetter
 from agentmemory_engine.keys import event_id
+from agentmemory_engine.models import Models
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.postgres import POISON, Postgres, Session
 from agentmemory_engine.turns import Event
@@ -23,9 +24,9 @@ EVENT = "event"
 class DeadLetters:
     """The dead letters of one memory."""
 
-    def __init__(self, postgres: Postgres, *, embed: bool) -> None:
+    def __init__(self, postgres: Postgres, models: Models) -> None:
         self._postgres = postgres
-        self._embed = embed
+        self._models = models
 
     async def list(self, *, after: tuple[datetime, str, UUID] | None = None, limit: int = 100) -> list[DeadLetter]:
         """Oldest first. Raises StoreUnavailable."""
@@ -51,7 +52,7 @@ class DeadLetters:
         it stays.
         """
         try:
-            async with self._postgres.transaction() as session:
+            async with self._models.writing() as session:
                 await session.execute(self._postgres.query("lock_letter_shard"), agent, letter)
                 row = await session.fetchrow(self._postgres.query("take_dead_letter"), agent, letter)
                 if row is None:
@@ -65,7 +66,7 @@ class DeadLetters:
     async def _insert(self, session: Session, row: Any) -> None:
         query = self._postgres.query
         events = _event_rows(row)
-        await session.fetchval(query("insert_events"), *event_columns(events), row["shard"], self._embed)
+        await session.fetchval(query("insert_events"), *event_columns(events), row["shard"])
         if sessions := sessions_of(events):
             await session.execute(query("upsert_sessions"), *session_columns(sessions))
         await session.execute(query("bump_revision"), [row["agent_id"]])

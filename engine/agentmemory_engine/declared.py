@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from agentmemory_engine.errors import ShardClosed, StoreUnavailable
+from agentmemory_engine.models import Models
 from agentmemory_engine.postgres import Postgres, Session
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.tail import Tails
@@ -15,10 +16,11 @@ from agentmemory_engine.tombstones import Erasure, Tombstones, lock_declared
 class Declared:
     """Begins the transactions that write it."""
 
-    def __init__(self, postgres: Postgres, tails: Tails, settings: Settings) -> None:
+    def __init__(self, postgres: Postgres, tails: Tails, settings: Settings, models: Models) -> None:
         self._postgres = postgres
         self._tails = tails
         self._settings = settings
+        self._models = models
         self._tombstones = Tombstones(postgres)
 
     @asynccontextmanager
@@ -29,7 +31,7 @@ class Declared:
         marked later, it would take what belongs to the new life. Raises StoreUnavailable.
         """
         erasure = await self._pending(agent)
-        async with self._postgres.transaction() as session:
+        async with self._models.writing() as session:
             if erasure is not None:
                 await self._tombstones.mark(session, self._settings.shard_of(agent), erasure)
             elif alone:

@@ -86,8 +86,13 @@ class EmbeddingLoop(ABC, Generic[One]):
             for one in queued:
                 await self._embed_alone(one)
             return
-        for start in range(0, len(queued), _PART):
-            await self._embed(queued[start : start + _PART])
+        part = self._part_of(queued)
+        for start in range(0, len(queued), part):
+            await self._embed(queued[start : start + part])
+
+    def _part_of(self, queued: Sequence[One]) -> int:
+        """How many of these are embedded and stored at once."""
+        return _PART
 
     async def _embed_alone(self, one: One) -> None:
         """Embed one; a text that the provider refuses, or crashes on thrice while it is well, is unembeddable."""

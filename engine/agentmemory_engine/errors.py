@@ -149,6 +149,20 @@ class NoSession(Missing):
     title = "No such session"
 
 
+class NoModel(Missing):
+    """No model of embeddings has that number here."""
+
+    code = "no-model"
+    title = "No such model"
+
+
+class ModelInUse(MemoryFault):
+    """The model is one that vectors are needed of."""
+
+    code = "model-in-use"
+    title = "Model in use"
+
+
 class NoDistillation(Missing):
     """Nothing is asked for, or given up, of that session."""
 

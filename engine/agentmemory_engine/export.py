@@ -96,7 +96,7 @@ class Exporter:
 
     def __init__(
         self, postgres: Postgres, declared: Declared, tail: Tails, events: Events, working: WorkingMemory,
-        barrier: Waiting, settings: Settings, *, embed: bool,
+        barrier: Waiting, settings: Settings,
     ) -> None:  # fmt: skip
         self._postgres = postgres
         self._declared = declared
@@ -105,7 +105,6 @@ class Exporter:
         self._working = working
         self._barrier = barrier
         self._settings = settings
-        self._embed = embed
 
     async def begin(self, agent: str) -> Export:
         """Fix where the export ends, with the document as it was there. Raises ShardClosed, StoreUnavailable."""
@@ -190,7 +189,7 @@ class Exporter:
             async with self._declared.transaction(agent, alone=True) as session:
                 await session.execute(query("drop_erased_sessions"), agent, digest_agent(agent))
                 added = await session.fetchval(query("import_sessions"), agent, *columns)
-                known = await session.fetchval(query("import_knowledge"), agent, rows, shard, self._embed)
+                known = await session.fetchval(query("import_knowledge"), agent, rows, shard)
         except POISON as error:
             raise InvalidInput(
                 f"Postgres refuses a line of the import, and nothing of it was stored: {error}."

@@ -17,9 +17,18 @@ from agentmemory_engine.embedding import Vector
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.facts import FactFilter, fact_of
 from agentmemory_engine.fusion import scale, weigh
+from agentmemory_engine.models import Models
 from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.semantic import HYBRID, KEYWORD, SEMANTIC, QueryVectors, Semantic, Strategy
-from agentmemory_engine.vectors import Vectors
+from agentmemory_engine.semantic import (
+    BACK_FILL,
+    HYBRID,
+    KEYWORD,
+    SEMANTIC,
+    QueryVectors,
+    Semantic,
+    Strategy,
+    Waiting,
+)
 
 _HELD_FACTS = 20_000
 _SLICE = 64
@@ -61,19 +70,22 @@ class FactSearching(ABC):
     async def search(self, agent: str, query: FactQuery) -> FoundFacts:
         """The agent's `k` best facts, among those that pass the filter. A filter leaves the scores as they are.
 
-        `hybrid` goes by words alone where there is no embedding provider, and says so in `degraded` while it is down.
+        `hybrid` goes by words alone where there is no embedding provider, and says so in `degraded` while it is down; a
+        search by meaning says so, too, while some of the facts have no vector of a new model yet.
         Raises InvalidInput, RecallUnavailable, StoreUnavailable.
         """
         if not query.query.strip():
             raise InvalidInput("`query` is empty; say what to look for.")
         vector, degraded = await self._vector(query)
         scored, waiting = await self.scan(agent, query.query, vector, query.strategy, query.filter)
+        if waiting.old:
+            degraded.append(BACK_FILL)
         best = sorted((one for one in scored if one.score >= query.min_score), key=lambda one: one.rank, reverse=True)
-        return FoundFacts(await self.hits(agent, best[: query.k]), waiting, degraded)
+        return FoundFacts(await self.hits(agent, best[: query.k]), waiting.count, degraded)
 
     async def scan(
         self, agent: str, text: str | None, vector: Vector | None, strategy: Strategy, conditions: FactFilter
-    ) -> tuple[list[ScoredFact], int]:
+    ) -> tuple[list[ScoredFact], Waiting]:
         """All facts that match and pass the filter, in no order, and how many that pass have no vector yet.
 
         `text` may be missing where the strategy is semantic. Raises InvalidInput, StoreUnavailable.
@@ -85,7 +97,8 @@ class FactSearching(ABC):
             words = score_texts(count_terms(text or ""), terms)
         passing = [(row, word) for row, word in zip(rows, words, strict=True) if row["passes"]]
         scored = [one for row, word in passing if (one := _score(row, word, strategy, vector)) is not None]
-        return scored, sum(row["distance"] is None for row, _ in passing) if vector is not None else 0
+        waiting = sum(row["distance"] is None for row, _ in passing) if vector is not None else 0
+        return scored, Waiting(waiting, waiting if rows and rows[0]["filling"] else 0)
 
     async def _vector(self, query: FactQuery) -> tuple[Vector | None, list[str]]:
         """The query's vector, where one is wanted and can be had; else what the search has to do without."""
@@ -119,8 +132,8 @@ class FactSearching(ABC):
 
     @abstractmethod
     async def _scan(self, agent: str, wanted: FactFilter, vector: Vector | None) -> Sequence[Mapping[str, Any]]:
-        """All that is believed at the filter's time: `id`, `believed_from`, whether it `passes` the filter, and
-        the least `distance` of its vectors (None: it has none)."""
+        """All that is believed at the filter's time: `id`, `believed_from`, whether it `passes` the filter,
+        the least `distance` of its vectors (None: it has none), and whether a new model is still `filling`."""
 
     @abstractmethod
     async def _facts(self, agent: str, ids: list[UUID]) -> list[Fact]:
@@ -130,14 +143,16 @@ class FactSearching(ABC):
 class FactSearch(FactSearching):
     """Searches the facts in Postgres."""
 
-    def __init__(self, postgres: Postgres, semantic: Semantic, vectors: Vectors) -> None:
+    def __init__(self, postgres: Postgres, semantic: Semantic, models: Models) -> None:
         super().__init__(semantic)
         self._postgres = postgres
-        self._vectors = vectors
+        self._models = models
 
     async def _scan(self, agent: str, wanted: FactFilter, vector: Vector | None) -> Sequence[Mapping[str, Any]]:
-        model = None if vector is None else await self._vectors.model()
-        rows: Any = await self._postgres.ask("scan_facts", agent, *wanted.parameters(), model, vector)
+        model = None if vector is None else await self._models.number()
+        rows: Any = await self._postgres.ask(
+            "scan_facts", agent, *wanted.parameters(), model, vector, vector=self._models.column
+        )
         return cast(Sequence[Mapping[str, Any]], rows)
 
     async def _facts(self, agent: str, ids: list[UUID]) -> list[Fact]:

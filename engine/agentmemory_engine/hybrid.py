@@ -20,6 +20,7 @@ from agentmemory_engine.identity import Identity
 from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.journal import Journal
 from agentmemory_engine.knowledge import Knowledge
+from agentmemory_engine.models import Models
 from agentmemory_engine.observer import Observer
 from agentmemory_engine.parts import Parts
 from agentmemory_engine.postgres import Postgres
@@ -49,6 +50,7 @@ class HybridParts(Parts):
     journal: Journal
     tail: Tail
     knowledge: Knowledge
+    models: Models
     vectors: Vectors
     consolidator: Consolidator
 
@@ -60,29 +62,30 @@ def compose(
     progress = Progress()
     journal = Journal(redis, settings)
     tail = Tail(journal, settings)
-    declared = Declared(postgres, tail, settings)
+    models = Models(postgres, embedder, settings, observer)
+    declared = Declared(postgres, tail, settings, models)
     working = WorkingMemory(postgres, journal, settings)
     events = Events(postgres, journal, tail, settings)
-    vectors = Vectors(postgres, embedder, settings, observer, progress)
-    semantic = Semantic(postgres, embedder, vectors, settings)
+    vectors = Vectors(postgres, embedder, settings, observer, progress, models)
+    semantic = Semantic(postgres, embedder, models, settings)
     consolidator = Consolidator(
         journal,
         Opener(redis, postgres, journal, settings),
         Ownership(postgres, settings),
-        Writer(postgres, settings, embed=embedder.enabled),
+        Writer(postgres, settings, models),
         settings,
         observer,
         progress,
     )
-    barrier = Barrier(postgres, consolidator, progress, settings)
-    search = FactSearch(postgres, semantic, vectors)
+    barrier = Barrier(postgres, consolidator, progress, settings, models)
+    search = FactSearch(postgres, semantic, models)
     recall = Recall(postgres, semantic, Indexes(postgres), tail, settings)
     sessions = Sessions(postgres, declared, tail, settings, distill=distil is not None)
-    knowledge = Knowledge(postgres, declared, search, settings, progress, embed=embedder.enabled)
+    knowledge = Knowledge(postgres, declared, search, settings, progress)
     distillations, distiller = make_distillation(
         postgres, declared, events, sessions, knowledge, settings, observer, distil
     )
-    letters = DeadLetters(postgres, embed=embedder.enabled)
+    letters = DeadLetters(postgres, models)
     hold = OwnedShards(postgres, settings, lambda: consolidator.owned)
     return HybridParts(
         redis=redis,
@@ -99,16 +102,18 @@ def compose(
         knowledge=knowledge,
         distillations=distillations,
         distiller=distiller,
-        exporter=Exporter(postgres, declared, tail, events, working, barrier, settings, embed=embedder.enabled),
+        exporter=Exporter(postgres, declared, tail, events, working, barrier, settings),
         erasing=Erasing(postgres, journal, barrier, settings),
         barrier=barrier,
-        reporter=Reporter(redis, postgres, journal, settings),
+        reporter=Reporter(redis, postgres, journal, settings, lambda: models.known),
         identity=Identity(redis, postgres, settings),
         dead_letters=letters,
+        models=models,
         quarantine=Quarantine(postgres, journal, working, tail, letters, settings),
         vectors=vectors,
         retention=Retention(postgres, settings, hold, observer) if settings.retention is not None else None,
         channels=Channels(redis, settings),
         consolidator=consolidator,
         stores={"redis": redis, "postgres": postgres},
+        workers={"models": models},
     )

@@ -10,7 +10,11 @@ from uuid import UUID
 
 from agentmemory_engine.errors import InvalidAgentId, InvalidChannel
 
-_AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+~=-]{0,127}", re.ASCII)
+NAME = r"[A-Za-z0-9][A-Za-z0-9._:@+~=-]{0,127}"
+"""What an agent, a channel, a group or a consumer may be called."""
+A_NAME = {"pattern": f"^{NAME}$"}
+"""The same, as a description has it."""
+_AGENT = re.compile(NAME, re.ASCII)
 
 # An explicit list: key patterns do not cover commands without a key, so a category would let one memory scan another's.
 REDIS_COMMANDS = (

@@ -58,15 +58,13 @@ class Knowledge:
     """
 
     def __init__(
-        self, postgres: Postgres, declared: Declared, search: FactSearch, settings: Settings, progress: Progress,
-        *, embed: bool,
-    ) -> None:  # fmt: skip
+        self, postgres: Postgres, declared: Declared, search: FactSearch, settings: Settings, progress: Progress
+    ) -> None:
         self._postgres = postgres
         self._declared = declared
         self._search = search
         self._settings = settings
         self._progress = progress
-        self._embed = embed
         self._turns = [asyncio.Lock() for _ in range(_LANES)]
         """Writers of one agent wait here for one another, and not each with a connection."""
 
@@ -149,7 +147,7 @@ class Knowledge:
             )  # fmt: skip
             return [fact_of(row) for row in rows], rows[0]["as_of"] if rows else None
 
-        return await page_of(query, listed)
+        return await page_of(agent, query, listed)
 
     async def search(self, agent: str, query: FactQuery) -> FoundFacts:
         """The facts that match best, as an exhaustive scan ranks them. Raises RecallUnavailable."""
@@ -167,7 +165,7 @@ class Knowledge:
         origin = identity if before is None else before["origin"]
         shard = self._settings.shard_of(agent)
         row = await self._row(
-            session, "insert_fact", agent, identity, origin, key, *belief.columns(), body, shard, self._embed, since
+            session, "insert_fact", agent, identity, origin, key, *belief.columns(), body, shard, since
         )
         return fact_of(row), True
 
@@ -203,11 +201,12 @@ Listed = Callable[[FactFilter, bool, Place | None], Awaitable[tuple[list[Fact], 
 was written is seen."""
 
 
-async def page_of(query: KnowledgeQuery, listed: Listed) -> FactPage:
+async def page_of(agent: str, query: KnowledgeQuery, listed: Listed) -> FactPage:
     """The page that a query asks for. Raises InvalidInput."""
     if query.history and query.filter.at is not None:
         raise InvalidInput("`history` lists all times; leave it or `at` out.")
-    after = parse_place(query.cursor, Place) if query.cursor else None
+    asked = (agent, *query.filter.parameters(), query.history, query.versions_of)
+    after = parse_place(query.cursor, Place, *asked) if query.cursor else None
     every = query.history or query.versions_of is not None
     wanted = query.filter if after is None else replace(query.filter, at=after.at)
     found, as_of = await listed(wanted, every, after)
@@ -215,7 +214,7 @@ async def page_of(query: KnowledgeQuery, listed: Listed) -> FactPage:
     if len(found) <= query.limit:
         return FactPage(facts, None)
     at = wanted.at or (None if every else as_of)
-    return FactPage(facts, format_place(Place(facts[-1].believed_from, facts[-1].id, at)))
+    return FactPage(facts, format_place(Place(facts[-1].believed_from, facts[-1].id, at), *asked))
 
 
 def identity_of(agent: str, key: str | None) -> UUID:

@@ -37,6 +37,7 @@ from agentmemory_engine.export import Added, Fact, SessionLine
 from agentmemory_engine.hydrate import HydrateQuery
 from agentmemory_engine.journal import ABSENT, ANY, Submission
 from agentmemory_engine.keys import check_agent
+from agentmemory_engine.models import Models
 from agentmemory_engine.modes import compose
 from agentmemory_engine.observer import Observer, Silent
 from agentmemory_engine.parts import DeadLetters, Exporting, Knowledge, Sessions
@@ -95,6 +96,13 @@ class Memory:
     @property
     def dead_letters(self) -> DeadLetters:
         return self.parts.dead_letters
+
+    @property
+    def models(self) -> Models:
+        """Raises NotInThisMode where vectors stand in no Postgres."""
+        if self.parts.models is None:
+            raise NotInThisMode("Models of embeddings are changed in Postgres, which this mode does without.")
+        return self.parts.models
 
     @property
     def distillations(self) -> Distillations:
@@ -174,9 +182,11 @@ class Memory:
                 await store.close()
 
     async def _release_claims(self) -> None:
-        if self._embedder.enabled:
-            with contextlib.suppress(Unavailable):
+        with contextlib.suppress(Unavailable):
+            if self._embedder.enabled:
                 await self.parts.vectors.release()
+            if self.parts.models is not None:
+                await self.parts.models.leave()
 
     def ended_workers(self) -> list[str]:
         """The workers that have ended, by name: none does while the memory is open, unless something is very wrong."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from agentmemory_engine.intake import Intake
     from agentmemory_engine.journal import Change
     from agentmemory_engine.knowledge import KnowledgeQuery
+    from agentmemory_engine.models import Models
     from agentmemory_engine.recall import RecallQuery
     from agentmemory_engine.sessions import NewSession, SessionChange, SessionQuery
     from agentmemory_engine.tail import Unflushed
@@ -277,7 +278,8 @@ class Parts:
     """A memory in one mode.
 
     `channels`, `consolidator` and `distillations` are None in a mode that has none, `retention` where events are kept
-    for good, `distiller` where no facts are drawn from sessions.
+    for good, `distiller` where no facts are drawn from sessions, `models` where vectors stand
+    in no Postgres.
     """
 
     intake: Intake
@@ -297,6 +299,7 @@ class Parts:
     quarantine: Quarantining
     vectors: Embedding
     retention: Retaining | None
+    models: Models | None = None
     channels: Channels | None
     consolidator: Consolidator | None
     stores: dict[str, Store]

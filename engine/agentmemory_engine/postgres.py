@@ -166,11 +166,15 @@ class Postgres:
         self._pool: asyncpg.Pool[Any] | None = None
         self._queries: dict[str, str] = {}
 
-    def query(self, name: str) -> str:
-        """The statement in `queries/<name>.sql`, for this schema."""
-        statement = self._queries.get(name)
+    def query(self, name: str, **parts: str) -> str:
+        """The statement in `queries/<name>.sql`, for this schema; `parts` are what else stands in braces there."""
+        key = " ".join((name, *parts.values()))
+        statement = self._queries.get(key)
         if statement is None:
-            statement = self._queries[name] = _load(name).replace("{schema}", identifier(self.schema))
+            statement = _load(name).replace("{schema}", identifier(self.schema))
+            for part, text in parts.items():
+                statement = statement.replace(f"{{{part}}}", text)
+            self._queries[key] = statement
         return statement
 
     async def open(self) -> None:
@@ -298,28 +302,28 @@ class Postgres:
                     raise
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Session]:
+    async def transaction(self, *, first: str = "") -> AsyncIterator[Session]:
         """A connection in a transaction that commits durably, and that Postgres ends when we vanish in its middle.
 
-        Raises StoreUnavailable.
+        `first` is a statement to begin with, at no round trip of its own. Raises StoreUnavailable.
         """
         async with self._acquire() as connection, connection.transaction():
-            await connection.execute(_TRANSACTION)
+            await connection.execute(_TRANSACTION + first)
             yield connection
 
-    async def fetch(self, name: str, *args: Any) -> list[asyncpg.Record]:
-        """The rows of a named query. Raises StoreUnavailable."""
+    async def fetch(self, name: str, *args: Any, **parts: str) -> list[asyncpg.Record]:
+        """The rows of a named query, with its parts. Raises StoreUnavailable."""
         async with self.session() as connection:
-            return await connection.fetch(self.query(name), *args)
+            return await connection.fetch(self.query(name, **parts), *args)
 
-    async def ask(self, name: str, *args: Any) -> list[asyncpg.Record]:
+    async def ask(self, name: str, *args: Any, **parts: str) -> list[asyncpg.Record]:
         """As `fetch`, where the arguments are a caller's own. Raises InvalidInput for one that Postgres cannot hold."""
         try:
-            return await self.fetch(name, *args)
+            return await self.fetch(name, *args, **parts)
         except asyncpg.DataError as error:
             raise InvalidInput(f"A value in the request cannot be compared: {error}.") from None
 
-    async def fetchrow(self, name: str, *args: Any) -> asyncpg.Record | None:
-        """The first row of a named query. Raises StoreUnavailable."""
+    async def fetchrow(self, name: str, *args: Any, **parts: str) -> asyncpg.Record | None:
+        """The first row of a named query, with its parts. Raises StoreUnavailable."""
         async with self.session() as connection:
-            return await connection.fetchrow(self.query(name), *args)
+            return await connection.fetchrow(self.query(name, **parts), *args)

@@ -18,7 +18,7 @@ from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.events import Filter
 from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.postgres import Postgres
-from agentmemory_engine.semantic import HYBRID, SEMANTIC, Made, Semantic, Strategy
+from agentmemory_engine.semantic import BACK_FILL, HYBRID, SEMANTIC, Made, Semantic, Strategy, Waiting
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.stored_events import event_of_record
 from agentmemory_engine.tail import UNFLUSHED, Tails, Unflushed, read_unflushed
@@ -84,7 +84,7 @@ class RecallQuery:
 
 
 class Recall:
-    """Exact whatever the strategy: all of the agent's events are scored."""
+    """Scores all of the agent's events, but where meaning alone counts and an approximate index was asked for."""
 
     def __init__(
         self, postgres: Postgres, semantic: Semantic, indexes: Indexes, tail: Tails, settings: Settings
@@ -99,8 +99,9 @@ class Recall:
         """The agent's `k` best matches, never fewer while more of its events match and pass the filter.
 
         `not_yet_searchable` counts acknowledged events that have no vector yet: keywords find them at once. `degraded`
-        names what could not be asked: `unflushed` (Redis) and, where hybrid recall has to do without, `semantic`.
-        `made` is what became of the query already. Raises InvalidInput, RecallUnavailable, StoreUnavailable.
+        names what could not be asked: `unflushed` (Redis), `semantic` where hybrid recall has to do without, and
+        `back_fill` where some of the agent's events are older than the model and have no vector of it yet. `made` is
+        what became of the query already. Raises InvalidInput, RecallUnavailable, StoreUnavailable.
         """
         strategy = query.checked()
         if strategy == SEMANTIC and query.is_plain:
@@ -110,25 +111,30 @@ class Recall:
     async def _nearest(self, agent: str, query: RecallQuery, made: Made | None) -> Recalled:
         vector, (unflushed, waiting) = await asyncio.gather(self._vector(query, SEMANTIC, made), self._not_yet(agent))
         assert vector is not None
-        hits = []
+        hits: list[Hit] = []
+        approximate = False
         if unflushed.erased is None:
-            hits = await self._semantic.nearest(agent, vector, query.k, query.filter, query.min_score)
+            hits, approximate = await self._semantic.nearest(agent, vector, query.k, query.filter, query.min_score)
         degraded = [UNFLUSHED] if unflushed.events is None else []
-        return Recalled(hits, degraded=degraded, not_yet_searchable=waiting + len(unflushed.events or []))
+        if waiting.old:
+            degraded.append(BACK_FILL)
+        not_yet = waiting.count + len(unflushed.events or [])
+        return Recalled(hits, approximate, degraded, not_yet)
 
     async def _ranked(self, agent: str, query: RecallQuery, strategy: Strategy, made: Made | None) -> Recalled:
-        (unflushed, waiting), distances = await asyncio.gather(
-            self._not_yet(agent), self._distances(agent, query, strategy, made)
-        )
+        (unflushed, waiting), vector = await asyncio.gather(self._not_yet(agent), self._vector(query, strategy, made))
+        distances = None if vector is None else await self._semantic.distances(agent, vector)
         degraded = [UNFLUSHED] if unflushed.events is None else []
-        if strategy == HYBRID and distances is None and self._semantic.enabled:
+        if strategy == HYBRID and vector is None and self._semantic.enabled:
             degraded.append(SEMANTIC)
+        if vector is not None and waiting.old:
+            degraded.append(BACK_FILL)
         pending, erased = unflushed.events or [], unflushed.erased is not None
         candidates, events = await self._look(agent, query, strategy, distances, pending, erased=erased)
         hits = [Hit(events[one.id], one.score, one.scores) for one in candidates if one.id in events]
         if query.diversity:
             hits = diverse(hits, query, text_of_event)
-        return Recalled(hits[: query.k], degraded=degraded, not_yet_searchable=waiting + len(pending))
+        return Recalled(hits[: query.k], degraded=degraded, not_yet_searchable=waiting.count + len(pending))
 
     async def _look(
         self,
@@ -188,13 +194,6 @@ class Recall:
             return made.vector
         return await self._semantic.vector_for(strategy, query.query, query.vector)
 
-    async def _distances(
-        self, agent: str, query: RecallQuery, strategy: Strategy, made: Made | None
-    ) -> Distances | None:
-        """None where keywords have to do."""
-        vector = await self._vector(query, strategy, made)
-        return None if vector is None else await self._semantic.distances(agent, vector)
-
     async def _read(
         self, agent: str, candidates: Sequence[Candidate], pending: Iterable[StoredEvent]
     ) -> dict[UUID, StoredEvent]:
@@ -205,7 +204,7 @@ class Recall:
         rows = await self._postgres.fetch("events_by_id", agent, rest) if rest else []
         return found | {row["id"]: event_of_record(shard, row) for row in rows}
 
-    async def _not_yet(self, agent: str) -> tuple[Unflushed, int]:
+    async def _not_yet(self, agent: str) -> tuple[Unflushed, Waiting]:
         """What is in the journal, and how many events wait for a vector.
 
         Asked in the order in which events move, and before the search, so that one on its way is counted or found.
@@ -213,10 +212,10 @@ class Recall:
         unflushed = await read_unflushed(self._tail, self._postgres, agent)
         if unflushed.erased is not None:
             # What Postgres has of the agent is from before: it is not waited for any more.
-            return unflushed, 0
-        waiting = await self._postgres.fetchrow("not_yet_embedded", agent)
+            return unflushed, Waiting(0, 0)
+        waiting = await self._postgres.fetchrow("not_yet_embedded", agent, await self._semantic.model())
         assert waiting is not None
-        return unflushed, waiting["events"]
+        return unflushed, Waiting(waiting["events"], waiting["old"])
 
 
 def text_of_event(hit: Hit) -> str:

@@ -183,14 +183,15 @@ class Sessions:
         A session keeps its place, unless an event dated before its start comes: then it may be met a second time.
         """
         check_agent(agent)
-        after = parse_place(query.cursor, Place) if query.cursor else None
+        metadata = None if query.metadata is None else query.metadata.decode()
+        asked = (agent, query.ended, metadata)
+        after = parse_place(query.cursor, Place, *asked) if query.cursor else None
         degraded: list[str] = []
         try:
             pending = await self._pending(agent)
         except (StoreUnavailable, ShardClosed):
             pending, degraded = {}, [UNFLUSHED]
         unflushed = await self._only_in_tail(agent, pending, query)
-        metadata = None if query.metadata is None else query.metadata.decode()
         rows = await self._postgres.ask(
             "list_sessions",
             agent,
@@ -204,7 +205,8 @@ class Sessions:
         found |= {row["session_id"]: _with_tail(record_of(row), pending.get(row["session_id"])) for row in rows}
         ordered = sorted(found.values(), key=place_of, reverse=True)
         page = ordered[: query.limit]
-        return SessionPage(page, format_place(place_of(page[-1])) if len(ordered) > len(page) else None, degraded)
+        cursor = format_place(place_of(page[-1]), *asked) if len(ordered) > len(page) else None
+        return SessionPage(page, cursor, degraded)
 
     async def _only_in_tail(
         self, agent: str, pending: dict[str, SessionRecord], query: SessionQuery

@@ -42,6 +42,10 @@ class Settings:
     """A message older than this is removed by a later one; without any, the last of them at this age."""
     channel_key_window: float = 3600.0
     """For how long a publication that is repeated with its idempotency key is known."""
+    index: Literal["Exact", "HNSW"] = "Exact"
+    """How the nearest vectors are found: by a scan of all that the agent has, or by an approximate index."""
+    index_m: int = 16
+    index_ef_construction: int = 128
     followers: int = 100
     """Who may wait for messages at once."""
 

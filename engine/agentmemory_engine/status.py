@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from agentmemory_engine.answers import ShardStatus, Status
+from agentmemory_engine.answers import Model, ShardStatus, Status
 from agentmemory_engine.connection import ServerInfo
 from agentmemory_engine.errors import Unavailable
 from agentmemory_engine.journal import Journal, Probe
@@ -51,7 +51,12 @@ def searchable_of(durable: Entry, queued: Entry | None) -> Entry:
 class Reporter:
     """Answers for the whole memory, from both stores."""
 
-    def __init__(self, redis: Redis, postgres: Postgres, journal: Journal, settings: Settings) -> None:
+    def __init__(
+        self, redis: Redis, postgres: Postgres, journal: Journal, settings: Settings,
+        model: Callable[[], int | None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """`model` answers the number of the model that this process embeds by, as far as it is known."""
+        self._model = model
         self._redis = redis
         self._postgres = postgres
         self._journal = journal
@@ -63,7 +68,7 @@ class Reporter:
         Answers within seconds, so that one store which hangs does not hide what the other one says.
         """
         probes, found = await asyncio.gather(within(PATIENCE, self._probes()), within(PATIENCE, self._rows()))
-        rows, counts = found or (None, None)
+        rows, counts, models = found or (None, None, None)
         seen = probes or [None] * self._settings.shards
         known = None if None in seen else [probe for probe in seen if probe is not None]
         infos = [] if known is None else self._redis.infos
@@ -75,6 +80,8 @@ class Reporter:
             quarantined=counts["quarantined"] if counts else None,
             unembedded=counts["unembedded"] if counts else None,
             unembeddable=counts["unembeddable"] if counts else None,
+            model=self._model(),
+            models=models,
             undistilled=counts["undistilled"] if counts else None,
             undistillable=counts["undistillable"] if counts else None,
             persistence=persistence_of(infos),
@@ -92,13 +99,14 @@ class Reporter:
         except Unavailable:
             return None
 
-    async def _rows(self) -> tuple[dict[int, Any] | None, Any]:
+    async def _rows(self) -> tuple[dict[int, Any] | None, Any, list[Model] | None]:
         try:
-            rows = await self._postgres.fetch("shard_states")
-            counts = await self._postgres.fetchrow("counts")
+            rows = await self._postgres.fetch("shard_states", self._model())
+            counts = await self._postgres.fetchrow("counts", self._model())
+            models = [Model.of(row) for row in await self._postgres.fetch("models")]
         except Unavailable:
-            return None, None
-        return {row["shard"]: row for row in rows}, counts
+            return None, None, None
+        return {row["shard"]: row for row in rows}, counts, models
 
     async def check(self, identity: Callable[[], Awaitable[str]] | None = None) -> dict[str, str]:
         """What keeps an event written now from becoming durable, by part; empty when nothing does.

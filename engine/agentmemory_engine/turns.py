@@ -17,6 +17,8 @@ T = TypeVar("T")
 MAX_EVENTS = 1000
 MAX_DEPTH = 200
 MESSAGE = "message"
+AN_OBJECT: dict[str, Any] = {"type": "object"}
+"""What JSON that is kept as it was sent has to be: said in the description, and checked apart."""
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
 _SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
@@ -32,15 +34,19 @@ class Event(Struct, forbid_unknown_fields=True, omit_defaults=True):
     content: str | None = None
     at: Annotated[datetime, Meta(tz=True, description="when it happened (default: now); not its order")] | None = None
     payload: Annotated[Raw | UnsetType, Meta(description="any JSON; kept as it was sent")] = UNSET
-    metadata: Annotated[Raw | UnsetType, Meta(description="a JSON object to filter by")] = UNSET
+    metadata: Annotated[Raw | UnsetType, Meta(description="to filter by", extra_json_schema=AN_OBJECT)] = UNSET
 
 
 class DocumentChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A change to the working-memory document: exactly one of its fields is given."""
 
-    set: Annotated[Raw | UnsetType, Meta(description="the new document, a JSON object")] = UNSET
-    merge: Annotated[Raw | UnsetType, Meta(description="a JSON Merge Patch (RFC 7396)")] = UNSET
-    patch: Annotated[Raw | UnsetType, Meta(description="a JSON Patch (RFC 6902)")] = UNSET
+    set: Annotated[Raw | UnsetType, Meta(description="the new document", extra_json_schema=AN_OBJECT)] = UNSET
+    merge: Annotated[
+        Raw | UnsetType, Meta(description="a JSON Merge Patch (RFC 7396)", extra_json_schema=AN_OBJECT)
+    ] = UNSET
+    patch: Annotated[
+        Raw | UnsetType, Meta(description="a JSON Patch (RFC 6902)", extra_json_schema={"type": "array"})
+    ] = UNSET
     delete: bool = False
 
 

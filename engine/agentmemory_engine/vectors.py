@@ -1,17 +1,23 @@
-"""Vectors: embeds what is durable, from its queue, after the fact. A provider that is down costs searchability only."""
+"""Vectors: embeds what is durable, from its queue, after the fact. A provider that is down costs searchability only.
+
+What is new goes first. What a back-fill found waits until nothing new does, and is claimed in smaller batches, so that
+something new never waits long for it.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from agentmemory_engine.backfill import Backfill
 from agentmemory_engine.embedding import Embedder, EmbeddingUnavailable, Unembeddable
 from agentmemory_engine.embedding.chunks import split
 from agentmemory_engine.embedding.text import searchable_text
 from agentmemory_engine.embedding_loop import EmbeddingLoop, Queued
+from agentmemory_engine.models import Models
 from agentmemory_engine.observer import Observer
 from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.progress import Progress
@@ -20,7 +26,6 @@ from agentmemory_engine.settings import Settings
 logger = logging.getLogger(__name__)
 
 _CLAIM = timedelta(seconds=60)
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,24 @@ class Queue:
     store: str
     give_up: str
     release: str
+    which: str = "NOT backfill"
+    batch: int = 64
+    """How many are claimed at once."""
+    part: int = 8
+    """How many are embedded and stored at once: what is done is kept, whatever happens to the rest of the claim."""
+
+    @property
+    def old(self) -> Queue:
+        """Those that a back-fill found."""
+        return replace(self, which="backfill", batch=32, part=32)
 
 
 EVENTS = Queue("event", "claim_queue", "store_embeddings", "mark_unembeddable", "release_claims")
 FACTS = Queue(
     "fact", "claim_knowledge", "store_knowledge_embeddings", "mark_fact_unembeddable", "release_knowledge_claims"
 )
-QUEUES = (FACTS, EVENTS)
+NEW = (FACTS, EVENTS)
+OLD = (FACTS.old, EVENTS.old)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,33 +68,39 @@ class Vectors(EmbeddingLoop[QueuedRow]):
     """The embedding worker of one sidecar."""
 
     def __init__(
-        self, postgres: Postgres, embedder: Embedder, settings: Settings, observer: Observer, progress: Progress
-    ) -> None:
+        self, postgres: Postgres, embedder: Embedder, settings: Settings, observer: Observer, progress: Progress,
+        models: Models,
+    ) -> None:  # fmt: skip
         super().__init__(embedder, observer, progress)
         self._postgres = postgres
         self._settings = settings
-        self._model: int | None = None
+        self._models = models
+        self._backfill = Backfill(postgres, models, settings)
         self._released = False
-        self._next_shard = dict.fromkeys(QUEUES, 0)
+        self._next_shard = dict.fromkeys(NEW + OLD, 0)
 
     async def model(self) -> int:
         """The number of the embedder's model in this schema. Raises StoreUnavailable."""
-        if self._model is None:
-            row = await self._postgres.fetchrow("register_model", self._embedder.model, self._embedder.dimensions)
-            if row is None:
-                # Another process registered it between the two halves of the statement.
-                row = await self._postgres.fetchrow("register_model", self._embedder.model, self._embedder.dimensions)
-            assert row is not None
-            self._model = row["model"]
-        return self._model
+        number = await self._models.number()
+        assert number is not None, "asked for with a provider only"
+        return number
 
     async def embed_batch(self) -> int:
-        """Embed one batch of each queue; how much left them. Raises StoreUnavailable, EmbeddingUnavailable."""
+        """Embed a batch of each queue, of what is new or else of what a back-fill found; how much was done.
+
+        Raises StoreUnavailable, EmbeddingUnavailable.
+        """
         if not self._released:
             await self.release()
             self._released = True
+        done = await self._embed_batches(NEW)
+        if done or not self._models.filling:
+            return done
+        return await self._embed_batches(OLD) or await self._backfill.step()
+
+    async def _embed_batches(self, queues: Sequence[Queue]) -> int:
         done, failure = 0, None
-        for queue in QUEUES:
+        for queue in queues:
             try:
                 done += await self._embed_batch_of(queue)
             except EmbeddingUnavailable as error:
@@ -105,15 +127,19 @@ class Vectors(EmbeddingLoop[QueuedRow]):
 
     async def release(self) -> None:
         """Let others embed what we, or an earlier run of us, had claimed. Raises StoreUnavailable."""
-        for queue in QUEUES:
+        for queue in NEW:
             await self._postgres.fetch(queue.release, self._settings.instance, False)
 
+    def _part_of(self, queued: Sequence[QueuedRow]) -> int:
+        return queued[0].queue.part
+
     async def _claim(self, queue: Queue) -> list[QueuedRow]:
-        claim = _BATCH, _CLAIM, self._settings.instance
-        rows = await self._postgres.fetch(queue.claim, *claim, self._next_shard[queue])
+        claim = queue.batch, _CLAIM, self._settings.instance
+        model = await self.model()
+        rows = await self._postgres.fetch(queue.claim, *claim, self._next_shard[queue], model, which=queue.which)
         if not rows and self._next_shard[queue]:
             self._next_shard[queue] = 0
-            rows = await self._postgres.fetch(queue.claim, *claim, 0)
+            rows = await self._postgres.fetch(queue.claim, *claim, 0, model, which=queue.which)
         if rows:
             self._next_shard[queue] = rows[0]["shard"] + 1
         return [
@@ -131,7 +157,7 @@ class Vectors(EmbeddingLoop[QueuedRow]):
 
     async def _give_up(self, one: QueuedRow, reason: str) -> None:
         logger.warning("%s %s cannot be embedded: %s", one.queue.noun, one.id, reason)
-        await self._postgres.fetch(one.queue.give_up, one.agent, one.id, reason[:500])
+        await self._postgres.fetch(one.queue.give_up, one.agent, one.id, await self.model(), reason[:500])
 
     async def _embed(self, queued: Sequence[QueuedRow]) -> None:
         chunks = [(one, number, chunk) for one in queued for number, chunk in enumerate(split(one.text or ""))]
@@ -140,5 +166,5 @@ class Vectors(EmbeddingLoop[QueuedRow]):
             queued[0].queue.store,
             [one.agent for one, _, _ in chunks], [one.id for one, _, _ in chunks],
             [number for _, number, _ in chunks], vectors, await self.model(),
-            [one.agent for one in queued], [one.id for one in queued],
+            [one.agent for one in queued], [one.id for one in queued], vector=self._models.column,
         )  # fmt: skip

@@ -111,26 +111,42 @@ def merge_object(text: str | None, patch: Mapping[str, Raw] | None) -> str | Non
     return msgspec.json.encode(merged).decode()
 
 
-def apply_change(body: bytes | None, change: DocumentChange) -> bytes:
+def apply_change(body: bytes | None, change: DocumentChange, *, limit: int = 1 << 20) -> bytes:
     """The document's bytes after a merge or patch of what is there (None: nothing).
 
-    Raises InvalidInput for a patch that does not apply or a result that is no JSON object.
+    Raises InvalidInput for a patch that does not apply or a result that is no JSON object, TooLarge for a patch that
+    copies more than `limit` bytes.
     """
     document = parse_document(body) if body is not None else {}
     if change.merge is not UNSET:
         changed = merge(document, parse_document(bytes(change.merge)))
     else:
-        changed = _apply_patch(document, parse_document(bytes(change.patch)))  # type: ignore[arg-type]
+        changed = _apply_patch(document, parse_document(bytes(change.patch)), limit)  # type: ignore[arg-type]
     return check_object(msgspec.json.encode(changed))
 
 
-def _apply_patch(document: Any, operations: Any) -> Any:
+def _apply_patch(document: Any, operations: Any, limit: int) -> Any:
     if not isinstance(operations, list):
         raise InvalidInput("A JSON Patch is an array of operations.")
+    copied = 0
     try:
-        return jsonpatch.apply_patch(document, operations)
+        for operation in operations:
+            # Thirty copies of the whole into itself, each twice as large as the one before, would fill any memory.
+            copied += _size_of_copy(document, operation)
+            if copied > limit:
+                raise TooLarge(f"The JSON Patch copies more than {limit} bytes, which is the limit of a document.")
+            document = jsonpatch.apply_patch(document, [operation], in_place=True)
+    except RecursionError:
+        raise InvalidInput("The JSON Patch nests the document too deep.") from None
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, AttributeError) as error:
         raise InvalidInput(f"The JSON Patch does not apply to the document: {error}.") from None
+    return document
+
+
+def _size_of_copy(document: Any, operation: Any) -> int:
+    if not isinstance(operation, dict) or operation.get("op") != "copy" or not isinstance(operation.get("from"), str):
+        return 0
+    return len(msgspec.json.encode(jsonpointer.resolve_pointer(document, operation["from"], None)))
 
 
 def check_object(body: bytes) -> bytes:
@@ -244,7 +260,9 @@ class Documents(ABC):
             written = stored is not None and stored.kind == WRITTEN
             if stored is not None and written and (stored.writer, stored.fingerprint) == (digest_key(key), fingerprint):
                 return Change(WRITTEN, stored.body, expected)
-            body = apply_change(stored.body if stored and written else None, change)
+            body = apply_change(
+                stored.body if stored and written else None, change, limit=self._settings.max_document_size
+            )
             version = expected
             if expected == ANY:
                 version = str(stored.version) if stored and written else ABSENT

@@ -18,6 +18,7 @@ from agentmemory_engine.batches import (
 )
 from agentmemory_engine.journal import Batch, JournalEntry
 from agentmemory_engine.keys import digest_agent, event_id
+from agentmemory_engine.models import Models
 from agentmemory_engine.positions import START, Entry
 from agentmemory_engine.postgres import POISON, Postgres, Session
 from agentmemory_engine.settings import Settings
@@ -58,10 +59,10 @@ class BehindJournal(Exception):
 class Writer:
     """One batch into Postgres."""
 
-    def __init__(self, postgres: Postgres, settings: Settings, *, embed: bool) -> None:
+    def __init__(self, postgres: Postgres, settings: Settings, models: Models) -> None:
         self._postgres = postgres
         self._settings = settings
-        self._embed = embed
+        self._models = models
         self._tombstones = Tombstones(postgres)
 
     async def write(
@@ -86,7 +87,7 @@ class Writer:
         dead: list[DeadRow], *, bisect: bool,
     ) -> Written | None:  # fmt: skip
         entries = {entry.entry: entry for entry in batch.entries}
-        async with self._postgres.transaction() as session:
+        async with self._models.writing() as session:
             durable = await lock_shard(session, self._postgres, owned)
             if durable is None:
                 return None
@@ -123,7 +124,7 @@ class Writer:
         if not rows:
             return []
         query = self._postgres.query
-        inserted = await session.fetchval(query("insert_events"), *event_columns(rows), shard, self._embed)
+        inserted = await session.fetchval(query("insert_events"), *event_columns(rows), shard)
         sessions = sessions_of(rows)
         if sessions:
             await session.execute(query("upsert_sessions"), *session_columns(sessions))

@@ -27,9 +27,6 @@ _WHY = {
     "shards": "every agent would be looked for in another shard",
     "redis": "what the present Redis holds would be left behind",
     "postgres": "what is remembered in the present Postgres would be left behind",
-    "provider": "what is embedded by one provider is not found by another",
-    "model": "what is embedded by one model is not found by another",
-    "dimensions": "vectors of another length cannot be compared with those that are there",
 }
 
 
@@ -40,10 +37,7 @@ def facts_of(memory: AgentMemory) -> dict[str, Any]:
     return {
         "mode": spec.mode,
         "shards": spec.shards,
-        "provider": spec.embedding.provider,
-        "dimensions": spec.embedding.dimensions,
         **{store: "External" if managed[store] is None else "Managed" for store in spec.stores},
-        **({"model": spec.embedding.model} if spec.embedding.model is not None else {}),
     }
 
 
@@ -58,8 +52,8 @@ def places_of(memory: AgentMemory) -> dict[str, Any]:
 
 def find_unserved(spec: Spec) -> Refused | None:
     """What the resource can say and this version does not do yet: its sidecars would refuse to start."""
-    if spec.recall.index.kind != "Exact":
-        return Refused("IndexNotServed", "This version recalls by an exact scan; set spec.recall.index.kind to Exact.")
+    if spec.mode == "Redis" and spec.recall.index.kind != "Exact":
+        return Refused("IndexNotServed", "Mode Redis recalls by an exact scan; set spec.recall.index.kind to Exact.")
     return None
 
 

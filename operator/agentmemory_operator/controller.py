@@ -75,6 +75,8 @@ class Controller:
         finally:
             for task in self._tasks.values():
                 task.cancel()
+            for memo in self._memos.values():
+                memo.stop()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def list_all(self) -> None:
@@ -118,6 +120,8 @@ class Controller:
                 continue
 
     def _forget(self, key: Key) -> None:
+        if key in self._memos:
+            self._memos[key].stop()
         for kept in (self._tasks, self._nudges, self._memos, self._failures, self._unanswered):
             kept.pop(key, None)
         self._slow.discard(key)

@@ -51,6 +51,7 @@ async def finalize(work: Work) -> bool:
     """Erase what is to be erased, then let go; False when it has to be tried again. Raises KubeError."""
     if not _is_held(work.memory):
         return True
+    work.memo.stop()
     await settle_ownership(work)
     work.memory = with_applied_stores(work.memory)
     left = await _erase(work) if work.memory.spec.deletion_policy == "Delete" else []

@@ -13,7 +13,7 @@ from agentmemory_operator.work import Work, stamp
 
 _DOUBT_EVERY = 60.0
 _SOON = 15.0
-"""Seconds until the next look while entries are pending."""
+"""Seconds until the next look while entries are pending, or a new model has not come to everything."""
 _ACCEPTED = {
     "Hybrid": "Both stores take the sidecars' logins.",
     "Redis": "Redis takes the sidecars' login.",
@@ -38,6 +38,9 @@ async def observe(work: Work) -> None:
         if "schema" in work.serving:
             work.say(conditions.REDIS, "False", fault.reason, str(fault))
         raise
+    work.status["embedding"] = embedding_of(status)
+    if "next" in work.status["embedding"]:
+        work.soon(_SOON)
     _judge_logins(work, reasons)
     _judge_lag(work, status, reasons)
 
@@ -104,6 +107,17 @@ def judge(status: Status, work: Work) -> conditions.Condition:
             "List and replay them through GET /v1/dead-letters of a sidecar.",
         )  # fmt: skip
     return conditions.Condition(conditions.CONSOLIDATION, *verdict)
+
+
+def embedding_of(status: Status) -> dict[str, Any]:
+    """Which model recall goes by, and how far the next one is; the newest, where there are several."""
+    found: dict[str, Any] = {}
+    for model in status.models or []:
+        if model.current:
+            found |= {"model": model.name, "since": stamp(model.switched_at) if model.switched_at else None}
+        elif model.kept and not model.complete:
+            found |= {"next": model.name, "backFilled": model.done, "total": model.total}
+    return found
 
 
 def figures_of(status: Status, ttl: float) -> dict[str, Any]:

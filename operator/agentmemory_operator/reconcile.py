@@ -12,6 +12,7 @@ from agentmemory_operator.changes import find_unserved, is_applied, refusals, wi
 from agentmemory_operator.conditions import Condition
 from agentmemory_operator.draining import tend_drain
 from agentmemory_operator.errors import Blocked, InvalidSpec, OperatorFault, Refused, Waiting
+from agentmemory_operator.indexing import tend_vector_indexes
 from agentmemory_operator.kube import KubeError
 from agentmemory_operator.moves import find_refused_moves
 from agentmemory_operator.names import RECONCILE_ANNOTATION
@@ -66,6 +67,7 @@ STEPS = (
     Step(conditions.POSTGRES, tend_pooler, ("postgres",)),
     Step(conditions.CREDENTIALS, tend_configuration),
     Step(conditions.SCHEMA, tend_schema, ("postgres",)),
+    Step(conditions.SCHEMA, tend_vector_indexes, ("postgres",)),
     Step(conditions.CREDENTIALS, tend_rotation),
     Step(conditions.CREDENTIALS, tend_api_keys),
     Step(conditions.CONSOLIDATION, observe),

@@ -109,10 +109,11 @@ class KeyRef(_Part, frozen=True):
 
 
 class EmbeddingSpec(_Part, frozen=True):
-    """The last three are for the provider OpenAI. Without a `secret_ref` it is sent no key."""
+    """`path` is for the provider Local, the last three for OpenAI, which is sent no key without a `secret_ref`."""
 
     provider: Literal["Local", "OpenAI", "None"] = "Local"
     dimensions: Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)] = LOCAL_DIMENSIONS
+    path: Text | None = None
     model: Text | None = None
     base_url: Text | None = None
     secret_ref: KeyRef | None = None

@@ -13,6 +13,7 @@ _UNSEEN: dict[str, Any] = {
     "redis": {"version": None, "persistence": "Unknown"},
     "postgres": {"version": None, "vectorVersion": None},
     "consolidation": dict.fromkeys(("lagSeconds", "lagRatio", "pending", "deadLetters")),
+    "embedding": dict.fromkeys(("model", "since", "next", "backFilled", "total")),
 }
 """What stands in the status of what could not be seen: nothing, rather than what was seen before."""
 
@@ -29,7 +30,7 @@ def compose(work: Work) -> dict[str, Any]:
             old.get("conditions", []), found.values(), generation=work.memory.generation, now=stamp(work.clock())
         ),
     }
-    for member in ("redis", "postgres", "schema", "consolidation", "sidecars", "credentials", "drain"):
+    for member in ("redis", "postgres", "schema", "consolidation", "embedding", "sidecars", "credentials", "drain"):
         unseen = {} if member in STORES and member not in work.stores else _UNSEEN.get(member, {})
         value = unseen | work.status.get(member, {})
         if value:

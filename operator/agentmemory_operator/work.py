@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,8 +48,16 @@ class Memo:
     """How many looks in a row found something on its way."""
     hiccups: int = 0
     """How many looks in a row the API server cut short, though it answers."""
+    indexing: asyncio.Task[str] | None = None
+    """Makes or drops an approximate index, which takes longer than a look may."""
     doubted_at: datetime | None = None
     """When the logins were last taken for not being set, since a store gave no good answer to them."""
+
+    def stop(self) -> None:
+        """End what goes on in the background; a later look begins it anew."""
+        if self.indexing is not None:
+            self.indexing.cancel()
+            self.indexing = None
 
 
 @dataclass
@@ -115,6 +124,9 @@ class Work:
             shards=spec.shards,
             ttl=seconds(spec.working_memory.ttl),
             max_delay=seconds(spec.consolidation.max_delay),
+            index=spec.recall.index.kind,
+            index_m=spec.recall.index.m,
+            index_ef_construction=spec.recall.index.ef_construction,
             instance="operator",
         )
 

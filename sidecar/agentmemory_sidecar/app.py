@@ -29,8 +29,9 @@ def make_app(
     app[MEMORY] = memory
     app[AGENTS] = AllowedAgents(agents, whole=allow_whole)
     for operation in OPERATIONS:
-        # An empty agent id is the caller's mistake to be named, not an unknown route.
+        # An empty agent id is the caller's mistake to be named, not an unknown route; `search` is the id of no fact.
         path = re.sub(r"{(agent|channel|group)}", r"{\1:[^/]*}", operation.path)
+        path = path.replace("{id}", "{id:(?!search$)[^/]+}")
         app.router.add_route(operation.method, path, operation.handler)
     app.on_shutdown.append(_end_waiting)
     _add_description(app)

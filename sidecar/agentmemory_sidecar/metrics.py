@@ -50,12 +50,20 @@ class StoreGauges(Collector):
             ),
             ("unembedded_events", "Durable events and facts that wait for their vector.", status.unembedded),
             ("unembeddable_events", "Events and facts that no vector can be made of.", status.unembeddable),
+            ("back_fill_left", "Events and facts of before that a new model has no vector of yet.", _left(status)),
             ("undistilled_sessions", "Sessions that facts are still to be drawn from.", status.undistilled),
             ("undistillable_sessions", "Sessions whose distillation was given up.", status.undistillable),
         )
         for name, documentation, value in values:
             if value is not None:
                 yield GaugeMetricFamily(f"agentmemory_{name}", documentation, value=value)
+
+
+def _left(status: Status) -> int | None:
+    """Over all models that are kept up; 0 when each of them covers all."""
+    if status.models is None:
+        return None
+    return sum(one.total - one.done for one in status.models if one.kept and not one.complete)
 
 
 class Metrics:

@@ -11,10 +11,17 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from agentmemory_engine.answers import Fact as BelievedFact
 from agentmemory_engine.answers import FactHit, Hit, Hydration, ShardStatus, State, Status, StoredEvent
+from agentmemory_engine.keys import A_NAME
 
 LONGEST_QUERY = 20_000
 Moment = Annotated[datetime, Meta(tz=True)]
-AgentId = Annotated[str, Meta(description="1 to 128 of A-Z a-z 0-9 . _ : @ + ~ = -, a letter or digit first")]
+AgentId = Annotated[
+    str,
+    Meta(
+        description="1 to 128 of A-Z a-z 0-9 . _ : @ + ~ = -, a letter or digit first",
+        extra_json_schema=A_NAME,
+    ),
+]
 PositionText = Annotated[str, Meta(description="opaque; ordered within an agent", examples=["3.7-1042"])]
 
 
@@ -180,7 +187,9 @@ class RecallRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 class RecallAnswer(Struct, kw_only=True):
     """Best first. `not_yet_searchable` of what is included have no vector yet, and are found by keyword only.
 
-    `degraded` names what could not be asked: `unflushed`, or `semantic` where hybrid recall had to do without.
+    `degraded` names what could not be asked: `unflushed`, `semantic` where hybrid recall had to do without, or
+    `back_fill` where events of before have no vector of a new model yet. `approximate`: the hits come from an index
+    that may miss some.
     """
 
     hits: list[RecalledEvent | FoundFact]
@@ -244,8 +253,20 @@ class Shard(Struct, kw_only=True):
     owner: str | None
 
 
+class BackFill(Struct, kw_only=True):
+    """How far the vectors of a new model are: `done` of about `total` events and facts of before."""
+
+    model: str
+    done: int
+    total: int
+
+
 class ConsolidationStatus(Struct, kw_only=True):
-    """The whole memory; null where it could not be found out, and `degraded` names the store that did not answer."""
+    """The whole memory; null where it could not be found out, and `degraded` names the store that did not answer.
+
+    `embedding_model` is the one that recall goes by, for the whole memory. `back_fill` is null unless this sidecar's
+    own model is new and has not gone through all that was there before.
+    """
 
     mode: str
     lag_seconds: float | None
@@ -254,6 +275,8 @@ class ConsolidationStatus(Struct, kw_only=True):
     quarantined: int | None
     unembedded: int | None
     unembeddable: int | None
+    embedding_model: str | None
+    back_fill: BackFill | None
     undistilled: int | None
     undistillable: int | None
     persistence: str
@@ -422,12 +445,19 @@ def status_of(status: Status) -> ConsolidationStatus:
         quarantined=status.quarantined,
         unembedded=status.unembedded,
         unembeddable=status.unembeddable,
+        embedding_model=next((one.name for one in status.models or [] if one.current), None),
+        back_fill=_back_fill_of(status),
         undistilled=status.undistilled,
         undistillable=status.undistillable,
         persistence=status.persistence,
         shards=[_shard_of(shard) for shard in status.shards],
         degraded=status.degraded,
     )
+
+
+def _back_fill_of(status: Status) -> BackFill | None:
+    own = next((one for one in status.models or [] if one.number == status.model and not one.complete), None)
+    return None if own is None else BackFill(model=own.name, done=own.done, total=own.total)
 
 
 def _shard_of(shard: ShardStatus) -> Shard:

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs
 
+from agentmemory_engine.keys import A_NAME
+from agentmemory_engine.sessions import LONGEST_ID
 from agentmemory_sidecar.guard import CLIENT, REQUEST_ID
 from agentmemory_sidecar.models import Problem
 from agentmemory_sidecar.operations import EVENT_STREAM, Bytes, Document, Operation
@@ -24,11 +26,23 @@ _IN_PATH = re.compile(r"{(\w+)}")
 _DOCUMENT: Json = {"type": "object", "description": "A working-memory document: any JSON object."}
 _UNTYPED: dict[Any, Json] = {Document: _DOCUMENT, Bytes: {}}
 _EVERYWHERE = (403, 500)
+_NAME: Json = {"type": "string", **A_NAME}
+_PATH_PARAMETERS: dict[str, Json] = {
+    "agent": _NAME,
+    "channel": _NAME,
+    "group": _NAME,
+    "id": {"type": "string", "format": "uuid"},
+    "session": {"type": "string", "minLength": 1, "maxLength": LONGEST_ID},
+}
 _HEADERS = {
     IDEMPOTENCY_KEY: "1 to 255 printable ASCII characters. The same key with the same body is one write.",
     hdrs.IF_MATCH: 'The version the document must have, as in its ETag: `"3.7-1042"`.',
     LAST_EVENT_ID: "Of an event stream: the position after which it goes on; in place of `after`.",
     hdrs.IF_NONE_MATCH: "`*`: there must be no document. On a read: versions that the reader has already.",
+}
+_PATTERNS = {
+    IDEMPOTENCY_KEY: "^[ -~]{1,255}$",
+    hdrs.IF_MATCH: '^"[^"]+"$',
 }
 _DESCRIPTION = """\
 The memory of agents, on localhost. Every route wants the header `AgentMemory-Client`, and refuses a foreign `Host` and
@@ -87,13 +101,13 @@ def _operation(operation: Operation, schema_of: dict[str, Json]) -> Json:
         described["responses"]["200"]["content"][EVENT_STREAM] = {"schema": {"type": "string"}}
     if operation.body is not None:
         content = {media: {"schema": _schema(kind, schema_of)} for media, kind in operation.body.items()}
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": not operation.bodiless, "content": content}
     return described
 
 
 def _path_parameters(operation: Operation) -> list[Json]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
         for name in _IN_PATH.findall(operation.path)
     ]
 
@@ -113,7 +127,12 @@ def _given(schema: Json) -> Json:
 
 def _header_parameters(operation: Operation) -> list[Json]:
     return [
-        {"name": str(name), "in": "header", "schema": {"type": "string"}, "description": _HEADERS[name]}
+        {
+            "name": str(name),
+            "in": "header",
+            "schema": {"type": "string", **({"pattern": _PATTERNS[name]} if name in _PATTERNS else {})},
+            "description": _HEADERS[name],
+        }
         for name in operation.headers
     ]
 

@@ -60,6 +60,7 @@ def _embedder(config: Config) -> Embedder:
             dimensions=spec.dimensions,
             model=spec.model,
             base_url=spec.base_url,
+            path=spec.path,
             key=_key_of(config.credentials, EMBEDDING, needed=spec.secret_ref is not None),
         )
     except EmbeddingMisconfigured as error:

@@ -44,6 +44,8 @@ class Operation:
     summary: str
     tag: str
     body: Mapping[str, Any] | None = None
+    bodiless: bool = False
+    """Whether the body may be left out."""
     params: type[Struct] = NoParams
     headers: tuple[str, ...] = ()
     answers: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 from redis.exceptions import AuthenticationError, RedisError
@@ -18,6 +19,7 @@ from agentmemory_engine.postgres import context_for
 from agentmemory_engine.redis import Credentials, RedisAddress
 from agentmemory_engine.schema import migrate, provision
 from agentmemory_engine.tls import explain_tls
+from agentmemory_engine.vector_index import tend_indexes
 from agentmemory_sidecar.config import Config
 from agentmemory_sidecar.errors import ConfigError, GaveUp
 
@@ -72,6 +74,7 @@ async def prepare(config: Config, administrators: Administrators) -> None:
     dsn, postgres = config.postgres_dsn, administrators.postgres
     if dsn is not None and postgres is not None:
         await _persist("Postgres", deadline, lambda: _prepare_postgres(config, dsn, postgres))
+        await _tend_indexes(config, dsn, postgres)
     address, redis = config.redis, administrators.redis
     if address is not None and redis is not None:
         await _persist("Redis", deadline, lambda: _prepare_redis(config, address, redis))
@@ -98,14 +101,30 @@ async def _persist(store: str, deadline: float, step: Callable[[], Awaitable[Non
         await asyncio.sleep(_BETWEEN_TRIES)
 
 
-async def _prepare_postgres(config: Config, dsn: str, login: Credentials) -> None:
-    connection = await asyncpg.connect(
+async def _connect(config: Config, dsn: str, login: Credentials) -> asyncpg.Connection[Any]:
+    return await asyncpg.connect(
         dsn,
         user=login.username,
         password=login.password,
         ssl=context_for(dsn, config.credentials.trust("postgres")),
         timeout=5.0,
     )
+
+
+async def _tend_indexes(config: Config, dsn: str, login: Credentials) -> None:
+    """Make or drop the indexes of vectors, however long it takes. Raises GaveUp."""
+    try:
+        connection = await _connect(config, dsn, login)
+        try:
+            await tend_indexes(connection, config.settings)
+        finally:
+            await connection.close()
+    except (OSError, asyncpg.PostgresError) as error:
+        raise GaveUp(f"Postgres makes no index of vectors: {type(error).__name__}: {error}") from None
+
+
+async def _prepare_postgres(config: Config, dsn: str, login: Credentials) -> None:
+    connection = await _connect(config, dsn, login)
     try:
         await provision(connection, config.settings.keys.schema, config.credentials.login("postgres")())
         for migration in await migrate(connection, config.settings):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Sequence
-from typing import TypeVar, get_origin
+from datetime import datetime
+from typing import Any, TypeVar, get_args, get_origin
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import hdrs, web
@@ -92,6 +94,7 @@ async def body_of(request: web.Request) -> bytes:
 
 def params_of(request: web.Request, kind: type[S]) -> S:
     """The query parameters as the struct `kind`; a list is a parameter that may be repeated. Raises InvalidInput."""
+    _check_encoding(request)
     given: dict[str, str | list[str]] = {}
     lists = {field.encode_name for field in msgspec.structs.fields(kind) if get_origin(field.type) is list}
     for name, value in request.query.items():
@@ -102,9 +105,32 @@ def params_of(request: web.Request, kind: type[S]) -> S:
         elif given.setdefault(name, value) != value:
             raise InvalidInput(f"The query parameter {name!r} is given twice.")
     try:
-        return msgspec.convert(given, kind, strict=False)
+        for field in msgspec.structs.fields(kind):
+            if field.encode_name in given and _is_moment(field.type):
+                # Below, a number would count as seconds since 1970, and a year as half an hour after.
+                msgspec.convert(given[field.encode_name], datetime)
+        params = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"The query parameters are not what this route takes: {error}.") from None
+    # In a query, `null` is a text like any other: where none is wanted, it must not switch off what it stands for.
+    for field in msgspec.structs.fields(kind):
+        if field.encode_name in given and getattr(params, field.name) is None:
+            raise InvalidInput(f"The query parameter {field.encode_name!r} has no value; give it one, or leave it out.")
+    return params
+
+
+def _check_encoding(request: web.Request) -> None:
+    """Raises InvalidInput for a query of other bytes than UTF-8, which would be read as the text of their escapes."""
+    raw = request.rel_url.raw_query_string
+    try:
+        if "%" in raw:
+            unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
+        raise InvalidInput("The query parameters are not UTF-8; encode them so before they are escaped.") from None
+
+
+def _is_moment(kind: Any) -> bool:
+    return kind is datetime or any(map(_is_moment, get_args(kind)))
 
 
 def object_of(text: str | None, name: str) -> bytes | None:

@@ -53,6 +53,8 @@ class ConsolidationSpec(_Part, frozen=True):
 class EmbeddingSpec(_Part, frozen=True):
     provider: Literal["Local", "OpenAI", "None"] = "Local"
     dimensions: Annotated[int, Meta(ge=1, le=4000)] = 384
+    path: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
+    """With the provider Local: the directory of another model."""
     model: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     base_url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
     secret_ref: dict[str, str] | None = None
@@ -70,8 +72,8 @@ class DistillationSpec(_Part, frozen=True):
 
 class IndexSpec(_Part, frozen=True):
     kind: Literal["Exact", "HNSW"] = "Exact"
-    m: Positive = 16
-    ef_construction: Positive = 128
+    m: Annotated[int, Meta(ge=2, le=100)] = 16
+    ef_construction: Annotated[int, Meta(ge=4, le=1000)] = 128
 
 
 class RecallSpec(_Part, frozen=True):
@@ -198,9 +200,12 @@ def _check(resource: AgentMemory) -> None:
     _check_one_of("spec.redis", managed=spec.redis.managed, external=spec.redis.external)
     _check_one_of("spec.postgres", managed=spec.postgres.managed, external=spec.postgres.external)
     _check_embedding(spec.embedding)
+    if spec.mode == "Redis" and spec.recall.index.kind != "Exact":
+        raise ValueError("spec.recall.index.kind: mode Redis recalls by an exact scan; set it to Exact")
+    if spec.recall.index.ef_construction < 2 * spec.recall.index.m:
+        raise ValueError("spec.recall.index.efConstruction: it is at least 2 x m; raise it or lower m")
     if spec.mode == "Redis" and spec.distillation is not None:
         raise ValueError("spec.distillation: mode Redis keeps no facts; remove it, or choose mode Hybrid")
-    _check_served(spec)
 
 
 def _check_unused(spec: Spec) -> None:
@@ -217,15 +222,11 @@ def _check_one_of(field: str, **members: Any) -> None:
 
 
 def _check_embedding(embedding: EmbeddingSpec) -> None:
+    if embedding.path is not None and embedding.provider != "Local":
+        raise ValueError("spec.embedding.path: it is for the provider Local only; remove it")
     given = {"model": embedding.model, "baseUrl": embedding.base_url, "secretRef": embedding.secret_ref}
     if embedding.provider == "OpenAI":
         if embedding.model is None:
             raise ValueError("spec.embedding.model: the provider OpenAI needs one, such as text-embedding-3-small")
     elif wrong := [name for name, value in given.items() if value is not None]:
         raise ValueError(f"spec.embedding.{wrong[0]}: it is for the provider OpenAI only; remove it")
-
-
-def _check_served(spec: Spec) -> None:
-    """Refuse what the resource can say and this version does not do yet."""
-    if spec.recall.index.kind != "Exact":
-        raise ValueError(f"spec.recall.index.kind: this version serves Exact only, not {spec.recall.index.kind}")

@@ -8,6 +8,7 @@ import logging
 import time
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from agentmemory_engine.memory import Memory
 from agentmemory_sidecar.app import make_app
@@ -34,7 +35,9 @@ class Sidecar:
         self._health = Health(memory, metrics, lambda: self._stopping)
         api = make_app(memory, metrics, max_body=config.max_body, agents=config.agents, allow_whole=config.allow_whole)
         patience = config.stop_timeout * _SHARE_OF_REQUESTS
-        self._api = web.AppRunner(api, access_log=None, handle_signals=False, shutdown_timeout=patience)
+        self._api = web.AppRunner(
+            api, access_log=None, handle_signals=False, shutdown_timeout=patience, logger=_server_logger()
+        )
         self._ops = web.AppRunner(
             make_ops_app(self._health), access_log=None, handle_signals=False, shutdown_timeout=1.0
         )
@@ -88,6 +91,18 @@ class Sidecar:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait({self._watching})
+
+
+def _server_logger() -> logging.Logger:
+    server = logging.getLogger("agentmemory_sidecar.server")
+    server.addFilter(_is_no_fault_of_a_client)
+    return server
+
+
+def _is_no_fault_of_a_client(record: logging.LogRecord) -> bool:
+    """What is not HTTP was answered with 400, and says nothing of how this program does."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
 
 
 async def _bind(runner: web.AppRunner, host: str, port: int) -> int:

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from agentmemory_engine.answers import ErasureReceipt
 from agentmemory_engine.export import Export, Fact, LetterLine, SessionLine
 from agentmemory_engine.settings import Mode
+from agentmemory_engine.turns import AN_OBJECT
 from agentmemory_sidecar.models import AgentId, Moment, PositionText, RecordedEvent
 
 FORMAT: Literal[1] = 1
@@ -40,7 +41,7 @@ class ExportedSession(Struct, kw_only=True, omit_defaults=True, tag_field="kind"
     started_at: Moment
     last_event_at: Moment | None = None
     ended_at: Moment | None = None
-    metadata: Raw | UnsetType = UNSET
+    metadata: Annotated[Raw | UnsetType, Meta(extra_json_schema=AN_OBJECT)] = UNSET
 
 
 class ExportedEvent(RecordedEvent, kw_only=True, tag_field="kind", tag="event"):
@@ -50,7 +51,7 @@ class ExportedEvent(RecordedEvent, kw_only=True, tag_field="kind", tag="event"):
 class ExportedFact(Struct, kw_only=True, tag_field="kind", tag="knowledge"):
     """A piece of knowledge, with the time for which it is believed; what it replaced has a line of its own."""
 
-    fact: Annotated[Raw, Meta(description="a JSON object")]
+    fact: Annotated[Raw, Meta(extra_json_schema=AN_OBJECT)]
 
 
 class ExportedLetter(Struct, kw_only=True, omit_defaults=True, tag_field="kind", tag="dead_letter"):

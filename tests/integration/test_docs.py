@@ -18,7 +18,7 @@ from support.fleet import free_port
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PAGES = ["docs/agent-developer.md"]
+PAGES = ["docs/agent-developer.md", "docs/advise.md"]
 WRITTEN = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
 
 

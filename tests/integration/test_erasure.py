@@ -420,7 +420,7 @@ async def test_a_change_of_a_fact_under_way_comes_before_the_mark_or_finds_nothi
         await session.execute(
             parts_of(quiet).postgres.query("insert_fact"),
             "a", UUID(int=1), fact.id, None, "t", "a fact, still", 1.0, [], None, b"", settings.shard_of("a"),
-            True, None,
+            None,
         )  # fmt: skip
     await erasing
     with pytest.raises(NoFact):

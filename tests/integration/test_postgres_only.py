@@ -209,12 +209,12 @@ async def test_a_commit_whose_answer_was_lost_is_settled_by_the_same_key(
     postgres = postgres_of(memory)
     transaction = type(postgres).transaction
 
-    def vanish(self: Postgres) -> Any:
+    def vanish(self: Postgres, **more: Any) -> Any:
         from contextlib import asynccontextmanager
 
         @asynccontextmanager
         async def committed() -> AsyncIterator[Any]:
-            async with transaction(self) as session:
+            async with transaction(self, **more) as session:
                 yield session
             raise StoreUnavailable("postgres", "the answer is lost")
 

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import yaml
 
 from agentmemory.local.stores import LocalStores
 from agentmemory_engine.keys import Keys
@@ -154,13 +155,13 @@ async def test_a_paused_memory_is_looked_at_and_not_touched(operated: Operated) 
 async def test_a_change_that_cannot_be_leaves_what_runs_alone(operated: Operated) -> None:
     await operated.settle()
     before = dict(operated.kube.objects[CONFIG_MAP.name, NAMESPACE, f"{operated.key[1]}-sidecar"]["data"])
-    operated.edit(embedding={"provider": "None", "dimensions": 768}, workingMemory={"ttl": "2h"})
+    operated.edit(redis={"managed": {}}, workingMemory={"ttl": "2h"})
     await operated.settle()
-    assert operated.conditions[conditions.PROGRESSING] == ("False", "DimensionsChanged")
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "RedisChanged")
     assert "Set it back" in operated.message(conditions.PROGRESSING)
     assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
     assert operated.kube.objects[CONFIG_MAP.name, NAMESPACE, f"{operated.key[1]}-sidecar"]["data"] == before
-    operated.edit(embedding={"provider": "None"})
+    operated.edit(**operated.external)
     await operated.settle()
     assert operated.conditions[conditions.PROGRESSING] == ("False", "Settled")
     assert (
@@ -183,14 +184,13 @@ async def test_a_missing_key_of_the_provider_of_embeddings_is_said_until_it_is_t
     operated.put(secret | {"data": {"api-key": "c2stc2VjcmV0"}})
     await operated.settle()
     assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
-    assert operated.body["status"]["applied"]["model"] == "small"
     del operated.kube.objects[SECRET.name, NAMESPACE, "openai"]
     shown = str(operated.kube.objects)
     assert "sk-secret" not in shown and "c2stc2VjcmV0" not in shown
     operated.put(secret | {"data": {"api-key": "c2stc2VjcmV0"}})
     operated.edit(embedding=embedding | {"model": "large"})
     await operated.settle()
-    assert operated.conditions[conditions.PROGRESSING] == ("False", "ModelChanged")
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "Settled")
 
 
 async def test_a_missing_key_of_the_server_of_distillation_is_said_as_well(operated: Operated) -> None:
@@ -218,12 +218,48 @@ async def test_a_foreign_object_with_our_name_is_left_alone(operated: Operated) 
     assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
 
 
-async def test_an_index_that_is_not_served_leaves_what_runs_alone(operated: Operated) -> None:
+async def test_the_indexes_of_vectors_follow_the_spec(operated: Operated, stores: LocalStores) -> None:
     await operated.settle()
-    operated.edit(recall={"index": {"kind": "HNSW"}})
+    schema = f'"{Keys(*operated.key).schema}"'
+    index = f"{schema}.event_embeddings_hnsw_1"
+    admin = await admin_postgres(stores)
+    await admin.execute(
+        f"INSERT INTO {schema}.embedding_models (name, dimensions, kept, completed_at) VALUES ('m', 8, true, now())"
+    )
+    await admin.execute(f"INSERT INTO {schema}.embedding_switch (model) VALUES (1)")
+    for kind, there in (("HNSW", True), ("Exact", False)):
+        operated.edit(recall={"index": {"kind": kind}})
+        await operated.controller.reconcile_once(operated.key)
+        assert operated.conditions[conditions.PROGRESSING] == ("True", "Reconciling")
+        making = operated.controller._memos[operated.key].indexing
+        assert making is not None and await making == ""
+        await operated.settle()
+        assert operated.conditions[conditions.PROGRESSING] == ("False", "Settled")
+        assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+        assert (await admin.fetchval("SELECT to_regclass($1)", index) is not None) == there
+    await admin.close()
+
+
+async def test_another_model_is_applied_and_its_progress_is_told(operated: Operated, stores: LocalStores) -> None:
     await operated.settle()
-    assert operated.conditions[conditions.PROGRESSING] == ("False", "IndexNotServed")
-    assert operated.conditions[conditions.READY] == ("True", "AsDeclared")
+    operated.edit(embedding={"provider": "OpenAI", "model": "small", "dimensions": 1536})
+    await operated.settle()
+    assert operated.conditions[conditions.PROGRESSING] == ("False", "Settled")
+    given = operated.kube.objects[CONFIG_MAP.name, NAMESPACE, f"{operated.key[1]}-sidecar"]["data"]["agentmemory.yaml"]
+    assert yaml.safe_load(given)["spec"]["embedding"] == {"provider": "OpenAI", "dimensions": 1536, "model": "small"}
+    schema = f'"{Keys(*operated.key).schema}"'
+    admin = await admin_postgres(stores)
+    await admin.execute(
+        f"INSERT INTO {schema}.embedding_models (name, dimensions, kept, completed_at, scanned, total)"
+        " VALUES ('before', 8, true, now(), 0, 0), ('after', 8, true, NULL, 7, 9)"
+    )
+    await admin.execute(f"INSERT INTO {schema}.embedding_switch (model) VALUES (1)")
+    await admin.close()
+    pause = await operated.controller.reconcile_once(operated.key)
+    found = operated.body["status"]["embedding"]
+    assert found.pop("since")
+    assert found == {"model": "before", "next": "after", "backFilled": 7, "total": 9}
+    assert pause is not None and pause <= 15
 
 
 async def test_pending_entries_without_a_sidecar_are_drained(operated: Operated, stores: LocalStores) -> None:

@@ -161,6 +161,24 @@ def test_dead_letters_are_listed_exported_replayed_and_discarded(stub: StubSidec
     assert [seen.method for seen in stub.seen] == ["GET", "GET", "POST", "DELETE"]
 
 
+def test_models_are_listed_and_the_vectors_of_a_former_one_removed(stub: StubSidecar, tool: Tool) -> None:
+    former = {"id": 1, "name": "old", "dimensions": 8, "complete": False, "total": 9}
+    new = {"id": 2, "name": "new", "dimensions": 9, "kept": True, "current": True, "back_filled": 3, "total": 9}
+    stub.will(reply({"models": [former, new]}), reply({"models": [former, new]}), reply({"deleted": True}))
+    table = tool("models", "list").stdout
+    assert "goes by it" in table and "3 of 9" in table
+    assert [json.loads(line)["id"] for line in tool("models", "list", "--json").stdout.splitlines()] == [1, 2]
+    assert tool("models", "remove", "1", input="n\n").exit_code == 1
+    assert tool("models", "remove", "1", "--yes").exit_code == 0
+    assert [(seen.method, seen.path) for seen in stub.seen][2:] == [("DELETE", "/v1/embedding-models/1")]
+
+
+def test_status_tells_of_a_back_fill(stub: StubSidecar, tool: Tool) -> None:
+    stub.will(reply(READY | {"embedding_model": "old", "back_fill": {"model": "new", "done": 1500, "total": 2000}}))
+    said = tool("status").stdout
+    assert "old" in said and "new: 1,500 of 2,000 embedded" in said
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

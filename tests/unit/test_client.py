@@ -110,6 +110,8 @@ async def test_the_time_of_an_event_is_fixed_before_the_first_try(stub: StubSide
         ("no-working-memory", 404, agentmemory.NoWorkingMemory),
         ("no-snapshot", 404, agentmemory.NoSnapshot),
         ("no-dead-letter", 404, agentmemory.NoDeadLetter),
+        ("no-model", 404, agentmemory.NoModel),
+        ("model-in-use", 409, agentmemory.ModelInUse),
         ("something-new", 404, agentmemory.NotFound),
         ("version-conflict", 412, agentmemory.VersionConflict),
         ("too-large", 413, agentmemory.TooLarge),
@@ -365,6 +367,18 @@ async def test_dead_letters_are_listed_replayed_and_discarded(stub: StubSidecar,
         ("POST", "/v1/dead-letters/a/d1/replay"),
         ("DELETE", "/v1/dead-letters/a%3Ab/d2"),
     ]
+
+
+async def test_models_are_listed_and_removed(stub: StubSidecar, memory: AgentMemory) -> None:
+    model = {"id": 1, "name": "m", "dimensions": 8, "current": True, "switched_at": "2026-01-12T09:00:00Z"}
+    stub.will(reply({"models": [model]}), problem("model-in-use", 409), problem("no-model", 404))
+    (found,) = await memory.embedding_models()
+    assert (found.id, found.current, found.kept, found.switched_at is None) == (1, True, False, False)
+    with pytest.raises(agentmemory.ModelInUse):
+        await memory.remove_embedding_model(1)
+    with pytest.raises(agentmemory.NoModel):
+        await memory.remove_embedding_model(7)
+    assert [seen.path for seen in stub.seen[1:]] == ["/v1/embedding-models/1", "/v1/embedding-models/7"]
 
 
 async def test_readiness_is_waited_for(stub: StubSidecar, memory: AgentMemory) -> None:

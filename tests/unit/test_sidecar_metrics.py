@@ -8,7 +8,7 @@ from pathlib import Path
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agentmemory_engine.answers import Status
+from agentmemory_engine.answers import Model, Status
 from agentmemory_sidecar.metrics import Metrics
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -20,7 +20,7 @@ def status(**changes: object) -> Status:
         "mode": "Hybrid",
         "lag": 2.0, "pending": 3, "dead_letters": 1, "quarantined": 1, "unembedded": 4, "unembeddable": 5,
         "undistilled": 6, "undistillable": 7, "persistence": "x",
-        "shards": [], "degraded": [],
+        "shards": [], "degraded": [], "models": [],
     }  # fmt: skip
     return Status(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -69,6 +69,24 @@ def test_what_a_store_does_not_say_is_absent() -> None:
     found = exported(metrics)
     assert found["agentmemory_store_up"] == {("redis",): 0.0, ("postgres",): 0.0}
     assert "agentmemory_pending_turns" not in found and "agentmemory_dead_letters" not in found
+
+
+def test_what_a_back_fill_has_left_is_told_of_models_that_are_kept_up() -> None:
+    def model(number: int, *, kept: bool, complete: bool, done: int) -> Model:
+        return Model(
+            number=number, name=f"m{number}", dimensions=8, kept=kept, complete=complete, current=number == 1,
+            switched_at=None, done=done, total=100, unwanted=False,
+        )  # fmt: skip
+
+    metrics = Metrics()
+    models = [
+        model(1, kept=True, complete=True, done=90), model(2, kept=True, complete=False, done=30),
+        model(3, kept=False, complete=False, done=0),
+    ]  # fmt: skip
+    metrics.take(status(models=models))
+    assert exported(metrics)["agentmemory_back_fill_left"] == {(): 70.0}
+    metrics.take(status(models=None))
+    assert "agentmemory_back_fill_left" not in exported(metrics)
 
 
 def test_the_oldest_pending_turn_has_a_time_only_while_there_is_one() -> None:

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from agentmemory.cli import channels, fleet, import_file, knowledge, local, memory, sessions, whole
+from agentmemory.cli import (
+    advise,
+    channels,
+    completion,
+    fleet,
+    import_file,
+    knowledge,
+    local,
+    memory,
+    models,
+    sessions,
+    whole,
+)
 
 app = typer.Typer(
     name="agentmemory",
@@ -29,10 +41,13 @@ app.command()(memory.timelines)
 app.command()(whole.export)
 app.command()(whole.erase)
 app.command()(fleet.status)
+app.command()(advise.advise)
+app.command()(completion.completion)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(channels.app, name="channel")
 app.add_typer(fleet.letters, name="dead-letters")
+app.add_typer(models.app, name="models")
 
 
 @app.callback(invoke_without_command=True)

@@ -15,7 +15,17 @@ from rich.text import Text
 from agentmemory.channels import ChannelInfo, Message, Published
 from agentmemory.distillations import Distillation
 from agentmemory.knowledge import FoundFacts
-from agentmemory.models import AgentEvent, DeadLetter, Event, Fact, Recalled, Receipt, Status
+from agentmemory.models import (
+    AgentEvent,
+    BackFill,
+    DeadLetter,
+    EmbeddingModel,
+    Event,
+    Fact,
+    Recalled,
+    Receipt,
+    Status,
+)
 from agentmemory.sessions import Session
 
 LONGEST_PAYLOAD = 200  # characters
@@ -136,6 +146,8 @@ def status(console: Console, found: Status) -> None:
         "pending turns": _count(found.pending),
         "waiting for an embedding": _count(found.unembedded),
         "without one for good": _count(found.unembeddable),
+        "embedding model": found.embedding_model or "none",
+        "its successor": _progress(found.back_fill),
         "dead letters": _count(found.dead_letters),
         "unreadable documents": _count(found.quarantined),
         "sessions to distil": _count(found.undistilled),
@@ -148,6 +160,18 @@ def status(console: Console, found: Status) -> None:
         if value:
             table.add_row(name, value)
     console.print(table)
+
+
+def embedding_models(console: Console, found: Sequence[EmbeddingModel]) -> None:
+    """Models of embeddings, a line each."""
+    table = Table("id", "model", "dimensions", "recall", "new events", "back-fill")
+    for one in found:
+        left = "complete" if one.complete else f"{one.back_filled:,} of {one.total:,}" if one.kept else "-"
+        kept = "embedded" if one.kept else "being deleted" if one.unwanted else "not embedded"
+        table.add_row(
+            str(one.id), Text(one.name), str(one.dimensions), "goes by it" if one.current else "-", kept, left
+        )
+    console.print(table if found else "No model of embeddings has been used yet.")
 
 
 def dead_letters(console: Console, found: Sequence[DeadLetter]) -> None:
@@ -170,6 +194,10 @@ def distillations(console: Console, found: Sequence[Distillation]) -> None:
             "yes" if one.given_up else "no", Text(one.refused or ""),
         )  # fmt: skip
     console.print(table if found else "No sessions.")
+
+
+def _progress(found: BackFill | None) -> str:
+    return "none" if found is None else f"{found.model}: {found.done:,} of {found.total:,} embedded"
 
 
 def _line(event: Event) -> Text:

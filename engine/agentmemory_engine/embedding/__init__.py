@@ -50,12 +50,13 @@ def open_embedder(
     dimensions: int,
     model: str | None = None,
     base_url: str | None = None,
+    path: str | None = None,
     key: Callable[[], str | None] = lambda: None,
 ) -> Embedder:
     """The embedder that `spec.embedding` asks for, not started yet. Raises EmbeddingMisconfigured.
 
-    The last three are for the provider OpenAI: its model, its address, and what answers the API key of the moment, None
-    where it wants none.
+    `path` is for the provider Local: the directory of another model than its own. `model`, `base_url` and `key` are for
+    the provider OpenAI: its model, its address, and what answers the API key of the moment, None where it wants none.
     """
     if provider == "None":
         from agentmemory_engine.embedding.none import NullEmbedder
@@ -64,7 +65,7 @@ def open_embedder(
     if provider == "Local":
         from agentmemory_engine.embedding.local import LocalEmbedder
 
-        return LocalEmbedder.configured(dimensions)
+        return LocalEmbedder.configured(dimensions, path)
     if provider == "OpenAI":
         from agentmemory_engine.embedding.openai import OpenAIEmbedder
 

@@ -1,4 +1,4 @@
-"""The provider `Local`: MiniLM in a process of its own, so that neither its memory nor its work is the sidecar's."""
+"""The provider `Local`: a model in a process of its own, so that neither its memory nor its work is the sidecar's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from agentmemory_engine.embedding.assets import DIMENSIONS, MODEL, find_assets
+from agentmemory_engine.embedding.directory import ModelDirectory, find_directory, try_directory
 from agentmemory_engine.embedding.errors import EmbeddingMisconfigured, EmbeddingUnavailable
 from agentmemory_engine.embedding.lanes import Lanes, Unit, fail, pack
 from agentmemory_engine.embedding.process import WorkerLost, WorkerProcess
@@ -27,11 +28,18 @@ class LocalEmbedder:
     """
 
     enabled = True
-    model = MODEL
-    dimensions = DIMENSIONS
 
-    def __init__(self, *, unit_patience: float = 30.0, start_patience: float = 60.0) -> None:
-        """Seconds that the process may take over one unit of work, and over its start, before it is given up."""
+    def __init__(
+        self, *, unit_patience: float = 30.0, start_patience: float = 60.0, directory: ModelDirectory | None = None,
+        dimensions: int = DIMENSIONS,
+    ) -> None:  # fmt: skip
+        """Seconds that the process may take over one unit of work, and over its start, before it is given up.
+
+        `directory` holds another model than our own, of these dimensions.
+        """
+        self.dimensions = dimensions
+        self.model = MODEL if directory is None else directory.name(dimensions)
+        self._arguments = () if directory is None else (str(directory.path), str(dimensions))
         self._unit_patience = unit_patience
         self._start_patience = start_patience
         self._lanes = Lanes()
@@ -41,8 +49,15 @@ class LocalEmbedder:
         self._closed = False
 
     @classmethod
-    def configured(cls, dimensions: int) -> LocalEmbedder:
-        """Raises EmbeddingMisconfigured for other dimensions than the model's, and where it is not installed."""
+    def configured(cls, dimensions: int, path: str | None = None) -> LocalEmbedder:
+        """The model in the directory `path`, or our own.
+
+        Raises EmbeddingMisconfigured for other dimensions than the model's, and where it is not installed, or none.
+        """
+        if path is not None:
+            directory = find_directory(path)
+            try_directory(directory, dimensions)
+            return cls(directory=directory, dimensions=dimensions)
         if dimensions != DIMENSIONS:
             raise EmbeddingMisconfigured(
                 f"`embedding.dimensions` is {dimensions}, and the model of the provider Local has {DIMENSIONS}; "
@@ -141,7 +156,7 @@ class LocalEmbedder:
         if wait > 0:
             raise EmbeddingUnavailable(f"the embedding process failed repeatedly; its next start is in {wait:.1f} s")
         try:
-            self._worker = await WorkerProcess.launch(patience=self._start_patience)
+            self._worker = await WorkerProcess.launch(patience=self._start_patience, model=self._arguments)
         except WorkerLost as error:
             raise self._lost(error) from error
         return self._worker

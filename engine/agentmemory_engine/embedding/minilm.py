@@ -29,7 +29,7 @@ class MiniLM:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
         model = build_encoder(assets.model, unsigned=saturates(platform.machine(), _processor_flags()))
-        self._session = onnxruntime.InferenceSession(model, _options(), providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(model, session_options(), providers=["CPUExecutionProvider"])
         for text in ("warm", "warm " * MAX_TOKENS):
             self.embed(text)
         del model
@@ -42,7 +42,8 @@ class MiniLM:
         return _HEADER + bytes(vectors[0].astype(">f2"))
 
 
-def _options() -> onnxruntime.SessionOptions:
+def session_options() -> onnxruntime.SessionOptions:
+    """One thread, and little memory."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -40,12 +40,15 @@ class WorkerProcess:
         self._process = process
 
     @classmethod
-    async def launch(cls, *, patience: float) -> WorkerProcess:
-        """Start one and wait until its model is loaded, `patience` seconds at most. Raises WorkerLost."""
+    async def launch(cls, *, patience: float, model: Sequence[str] = ()) -> WorkerProcess:
+        """Start one and wait until its model is loaded, `patience` seconds at most. Raises WorkerLost.
+
+        `model` are the directory and the dimensions of another model than its own.
+        """
         try:
             process = await asyncio.create_subprocess_exec(
                 # Without -P, a file in the working directory could stand in for a module.
-                sys.executable, "-P", "-m", _MODULE, str(os.getpid()),
+                sys.executable, "-P", "-m", _MODULE, str(os.getpid()), *model,
                 stdin=PIPE, stdout=PIPE, env={**os.environ, **_ENVIRONMENT},
             )  # fmt: skip
         except OSError as error:

@@ -13,6 +13,7 @@ from agentmemory_engine.export import Exporter
 from agentmemory_engine.fact_search import FactSearch
 from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.knowledge import Knowledge
+from agentmemory_engine.models import Models
 from agentmemory_engine.observer import Observer
 from agentmemory_engine.parts import Parts
 from agentmemory_engine.postgres import Postgres
@@ -40,22 +41,23 @@ def compose(
 ) -> Parts:
     """The parts of a memory in this mode."""
     progress = Progress()
-    intake = Intake(postgres, settings, progress, embed=embedder.enabled)
+    models = Models(postgres, embedder, settings, observer)
+    intake = Intake(postgres, settings, progress, models)
     tail = NoTail()
-    declared = Declared(postgres, tail, settings)
+    declared = Declared(postgres, tail, settings, models)
     working = WorkingMemory(postgres, intake, settings)
     events = Events(postgres, intake, tail, settings)
-    vectors = Vectors(postgres, embedder, settings, observer, progress)
-    semantic = Semantic(postgres, embedder, vectors, settings)
-    barrier = Barrier(postgres, progress)
-    search = FactSearch(postgres, semantic, vectors)
+    vectors = Vectors(postgres, embedder, settings, observer, progress, models)
+    semantic = Semantic(postgres, embedder, models, settings)
+    barrier = Barrier(postgres, progress, models)
+    search = FactSearch(postgres, semantic, models)
     recall = Recall(postgres, semantic, Indexes(postgres), tail, settings)
     sessions = Sessions(postgres, declared, tail, settings, distill=distil is not None)
-    knowledge = Knowledge(postgres, declared, search, settings, progress, embed=embedder.enabled)
+    knowledge = Knowledge(postgres, declared, search, settings, progress)
     distillations, distiller = make_distillation(
         postgres, declared, events, sessions, knowledge, settings, observer, distil
     )
-    letters = DeadLetters(postgres, embed=embedder.enabled)
+    letters = DeadLetters(postgres, models)
     kept_for_good = settings.retention is None
     return Parts(
         intake=intake,
@@ -68,17 +70,18 @@ def compose(
         knowledge=knowledge,
         distillations=distillations,
         distiller=distiller,
-        exporter=Exporter(postgres, declared, tail, events, working, barrier, settings, embed=embedder.enabled),
+        exporter=Exporter(postgres, declared, tail, events, working, barrier, settings),
         erasing=Erasing(postgres, settings),
         barrier=barrier,
-        reporter=Reporter(postgres, settings),
+        reporter=Reporter(postgres, settings, lambda: models.known),
         identity=Identity(postgres, settings),
         dead_letters=letters,
+        models=models,
         quarantine=Quarantine(postgres, letters, settings),
         vectors=vectors,
         retention=None if kept_for_good else Retention(postgres, settings, AgentHold(postgres), observer),
         channels=None,
         consolidator=None,
         stores={"postgres": postgres},
-        workers={"keys": KeyKeeper(postgres, observer)},
+        workers={"keys": KeyKeeper(postgres, observer), "models": models},
     )

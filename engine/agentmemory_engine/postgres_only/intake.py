@@ -11,6 +11,7 @@ from agentmemory_engine.batches import EventRow, event_columns, rows_of, session
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.journal import ABSENT, ANY, JournalEntry, Submission, key_reused, version_conflict
 from agentmemory_engine.keys import digest_agent, digest_key, event_id
+from agentmemory_engine.models import Models
 from agentmemory_engine.positions import Entry, Position
 from agentmemory_engine.postgres import POISON, Postgres, Session
 from agentmemory_engine.postgres_only.positions import Taken, take_position
@@ -40,17 +41,17 @@ class _Turn:
 class Intake:
     """Accepts turns into Postgres. There is no recent window: the timeline answers at once."""
 
-    def __init__(self, postgres: Postgres, settings: Settings, progress: Progress, *, embed: bool) -> None:
+    def __init__(self, postgres: Postgres, settings: Settings, progress: Progress, models: Models) -> None:
         self._postgres = postgres
         self._settings = settings
         self._progress = progress
-        self._embed = embed
+        self._models = models
 
     async def append(self, turn: Submission) -> Receipt:
         """As Intake has it. What Postgres refuses for the turn's own sake is InvalidInput, with nothing applied."""
         accepting = _Turn(turn, digest_agent(turn.agent), digest_key(turn.key))
         try:
-            async with self._postgres.transaction() as session:
+            async with self._models.writing() as session:
                 entry, version = await self._accept(session, accepting)
         except _Known as known:
             return self._receipt(accepting, known.entry, known.version, repeated=True)
@@ -122,7 +123,7 @@ class Intake:
         if not rows:
             return
         query, shard = self._postgres.query, self._settings.shard_of(turn.submission.agent)
-        inserted = await session.fetchval(query("insert_events"), *event_columns(rows), shard, self._embed)
+        inserted = await session.fetchval(query("insert_events"), *event_columns(rows), shard)
         if inserted < len(rows):
             await self._find_before(session, rows, version)
         if sessions := sessions_of(rows):

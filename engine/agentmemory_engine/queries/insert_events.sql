@@ -1,5 +1,5 @@
 -- One statement for a batch, in stream order: events that are new go in, with their place in the embedding queue.
--- What is erased, already there or a dead letter is left out. $18 says whether vectors are wanted at all.
+-- What is erased, already there or a dead letter is left out. Each waits for a vector of every model that is kept up.
 WITH incoming AS (
     SELECT * FROM unnest(
         $1::text[], $2::bytea[], $3::uuid[], $4::bigint[], $5::bigint[], $6::smallint[], $7::timestamptz[],
@@ -20,10 +20,11 @@ WITH incoming AS (
     ON CONFLICT (agent_id, id) DO NOTHING
     RETURNING agent_id, id, opening, sequence
 ), queued AS (
-    INSERT INTO {schema}.embedding_queue (agent_id, id, shard, opening, sequence)
-    SELECT n.agent_id, n.id, $17::smallint, n.opening, n.sequence
+    INSERT INTO {schema}.embedding_queue (agent_id, id, model, shard, opening, sequence)
+    SELECT n.agent_id, n.id, m.model, $17::smallint, n.opening, n.sequence
     FROM inserted n JOIN incoming i ON i.agent_id = n.agent_id AND i.id = n.id
-    WHERE $18::boolean AND i.embeddable
+    JOIN {schema}.embedding_models m ON m.kept
+    WHERE i.embeddable
     ON CONFLICT DO NOTHING
 )
 SELECT count(*) FROM inserted

@@ -1,7 +1,7 @@
 -- $1 agent, $2 model, $3 vector, $4 how many vectors to look at, $5 how many events. An exact scan of the agent's own
 -- vectors, from the covering index alone; a long event has several, of which the nearest counts.
 WITH nearest AS MATERIALIZED (
-    SELECT id, embedding <=> $3::halfvec AS distance FROM {schema}.event_embeddings
+    SELECT id, {vector} <=> $3::halfvec AS distance FROM {schema}.event_embeddings
     WHERE agent_id = $1 AND model = $2
     ORDER BY distance LIMIT $4
 ), best AS (

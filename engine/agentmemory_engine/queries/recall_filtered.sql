@@ -1,7 +1,7 @@
 -- $1 to $5 as in recall.sql, then as in timeline.sql: $6 since, $7 until, $8 types, $9 session, $10 role, $11 metadata.
 -- Each event of the agent that passes is compared; none is left out for being far.
 WITH nearest AS MATERIALIZED (
-    SELECT v.id, v.embedding <=> $3::halfvec AS distance
+    SELECT v.id, v.{vector} <=> $3::halfvec AS distance
     FROM {schema}.event_embeddings v JOIN {schema}.memory_events e ON e.agent_id = v.agent_id AND e.id = v.id
     WHERE v.agent_id = $1 AND v.model = $2
       AND ($6::timestamptz IS NULL OR e.at >= $6) AND ($7::timestamptz IS NULL OR e.at < $7)

@@ -5,11 +5,11 @@ WITH living AS (
     FROM {schema}.memory_events e JOIN unnest($6::text[], $7::uuid[]) AS d (agent_id, id) USING (agent_id, id)
     ORDER BY e.agent_id, e.id FOR KEY SHARE OF e
 ), stored AS (
-    INSERT INTO {schema}.event_embeddings (agent_id, id, model, chunk, embedding)
+    INSERT INTO {schema}.event_embeddings (agent_id, id, model, chunk, {vector})
     SELECT v.agent_id, v.id, $5, v.chunk, v.embedding
     FROM unnest($1::text[], $2::uuid[], $3::smallint[], $4::halfvec[]) AS v (agent_id, id, chunk, embedding)
     JOIN living e ON e.agent_id = v.agent_id AND e.id = v.id
     ON CONFLICT DO NOTHING
 )
 DELETE FROM {schema}.embedding_queue q USING unnest($6::text[], $7::uuid[]) AS d (agent_id, id)
-WHERE q.agent_id = d.agent_id AND q.id = d.id
+WHERE q.agent_id = d.agent_id AND q.id = d.id AND q.model = $5

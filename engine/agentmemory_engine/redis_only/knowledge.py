@@ -45,6 +45,7 @@ class FactSearch(FactSearching):
                 "believed_from": row.believed_from,
                 "passes": wanted.matches(row.fact),
                 "distance": distances.get(row.id),
+                "filling": False,
             }
             for row in rows
         ]
@@ -124,7 +125,7 @@ class Knowledge:
                 found = [fact for fact in found if (fact.believed_from, fact.id) < place]
             return found[: query.limit + 1], as_of
 
-        return await page_of(query, some)
+        return await page_of(agent, query, some)
 
     async def search(self, agent: str, query: FactQuery) -> FoundFacts:
         """The facts that match best, as an exhaustive scan ranks them. Raises RecallUnavailable."""

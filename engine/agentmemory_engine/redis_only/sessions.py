@@ -94,7 +94,8 @@ class Sessions:
         A session keeps its place, unless an event dated before its start comes: then it may be met a second time.
         """
         check_agent(agent)
-        after = parse_place(query.cursor, Place) if query.cursor else None
+        asked = (agent, query.ended, None if query.metadata is None else query.metadata.decode())
+        after = parse_place(query.cursor, Place, *asked) if query.cursor else None
         records = await self._records.read(agent, met=True)
         rows = joined(records.sessions, records.met).items()
         found = [record_of(row_of(session, row)) for session, row in rows]
@@ -102,7 +103,7 @@ class Sessions:
         found = [one for one in found if _matches(one, query, wanted) and (after is None or place_of(one) < after)]
         found.sort(key=place_of, reverse=True)
         page = found[: query.limit]
-        return SessionPage(page, format_place(place_of(page[-1])) if len(found) > len(page) else None)
+        return SessionPage(page, format_place(place_of(page[-1]), *asked) if len(found) > len(page) else None)
 
 
 def _matches(session: SessionRecord, query: SessionQuery, wanted: Any) -> bool:

@@ -88,6 +88,7 @@ def _behaviour(spec: Spec) -> dict[str, Any]:
             "provider": embedding.provider,
             "dimensions": embedding.dimensions,
             **given(
+                path=embedding.path,
                 model=embedding.model,
                 baseUrl=embedding.base_url,
                 secretRef=msgspec.to_builtins(embedding.secret_ref),

@@ -15,7 +15,7 @@ from agentmemory_engine.channels import BEGINNING, Channels, Group, MessagePage,
 from agentmemory_engine.channels import Message as StoredMessage
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.turns import decode
-from agentmemory_sidecar.models import Deleted, PositionText
+from agentmemory_sidecar.models import AgentId, Deleted, PositionText
 from agentmemory_sidecar.operations import EVENT_STREAM, JSON, Operation
 from agentmemory_sidecar.requests import (
     AGENTS,
@@ -32,7 +32,7 @@ from agentmemory_sidecar.streams import Missed, follow, format_event, is_gone
 
 PATH = "/v1/channels/{channel}/messages"
 GROUP = "/v1/channels/{channel}/groups/{group}"
-Name = Annotated[str, Meta(description="1 to 128 of A-Z a-z 0-9 . _ : @ + ~ = -, a letter or digit first")]
+Name = AgentId
 
 
 class Published(Struct, kw_only=True):
@@ -226,25 +226,25 @@ def _operation(method: str, path: str, handler: Any, name: str, summary: str, **
 OPERATIONS = (
     _operation(
         "GET", "/v1/channels", list_channels, "listChannels", "The channels, with their length and last position",
-        params=ListParams, answers={200: (ChannelList,)}, problems=(422, 503),
+        params=ListParams, answers={200: (ChannelList,)}, problems=(422, 501, 503),
     ),
     _operation(
         "POST", PATH, publish, "publishMessage", "Publish a message of an agent",
         body={JSON: NewMessage}, headers=(IDEMPOTENCY_KEY,), answers={201: (Published,), 200: (Published,)},
-        problems=(413, 422, 503),
+        problems=(413, 422, 501, 503),
     ),
     _operation(
         "GET", PATH, read, "readMessages",
         "Messages after a position, or for a consumer of a group; or all that come, as server-sent events",
         params=ReadParams, headers=(LAST_EVENT_ID,), answers={200: (MessageList,)}, streams=True,
-        problems=(410, 422, 503),
+        problems=(410, 422, 501, 503),
     ),
     _operation(
         "POST", GROUP + "/ack", acknowledge, "acknowledgeMessages", "Have messages never delivered to the group again",
-        body={JSON: AckRequest}, answers={200: (Acknowledged,)}, problems=(413, 422, 503),
+        body={JSON: AckRequest}, answers={200: (Acknowledged,)}, problems=(413, 422, 501, 503),
     ),
     _operation(
         "DELETE", GROUP, drop_group, "deleteGroup", "End a group, with what it has not acknowledged",
-        answers={200: (Deleted,)}, problems=(422, 503),
+        answers={200: (Deleted,)}, problems=(422, 501, 503),
     ),
 )  # fmt: skip

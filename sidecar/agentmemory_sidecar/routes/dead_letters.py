@@ -136,7 +136,7 @@ OPERATIONS = (
         tag="Dead letters",
         answers={200: (Bytes,)},
         media=BYTES,
-        problems=(404, 503),
+        problems=(404, 422, 503),
     ),
     Operation(
         method="POST",

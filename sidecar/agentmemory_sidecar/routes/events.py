@@ -9,7 +9,7 @@ from msgspec import Meta, Raw, Struct
 
 from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.events import Filter, TimelineQuery
-from agentmemory_engine.turns import decode
+from agentmemory_engine.turns import check_moment, decode
 from agentmemory_sidecar.models import (
     AgentId,
     AgentsTimelinePage,
@@ -45,6 +45,9 @@ class TimelineParams(Struct, kw_only=True, forbid_unknown_fields=True):
 
     def query(self) -> TimelineQuery:
         """As the engine takes it. Raises InvalidInput for metadata that is no JSON object."""
+        for moment in (self.since, self.until):
+            if moment is not None:
+                check_moment(moment)
         metadata = None
         if self.metadata is not None:
             metadata = self.metadata.encode(errors="surrogatepass")

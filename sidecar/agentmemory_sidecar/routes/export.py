@@ -161,7 +161,7 @@ OPERATIONS = (
             ),
         },
         media=NDJSON,
-        problems=(503,),
+        problems=(422, 503),
     ),
     Operation(
         method="POST",
@@ -171,6 +171,7 @@ OPERATIONS = (
         summary="Sessions and knowledge of an export, all lines or none; what is there stays (events come as turns)",
         tag="Whole agents",
         body={NDJSON: _NewLine},
+        bodiless=True,
         answers={200: (Imported,)},
         problems=(413, 422, 503),
     ),

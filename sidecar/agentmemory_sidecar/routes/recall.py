@@ -11,7 +11,7 @@ from agentmemory_engine.errors import InvalidInput
 from agentmemory_engine.events import Filter
 from agentmemory_engine.hydrate import HydrateQuery
 from agentmemory_engine.recall import RecallQuery, Recency
-from agentmemory_engine.turns import decode
+from agentmemory_engine.turns import check_moment, decode
 from agentmemory_sidecar.models import (
     HydrateAnswer,
     HydrateRequest,
@@ -81,6 +81,9 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _filter(given: RecallFilter) -> Filter:
+    for moment in (given.since, given.until):
+        if moment is not None:
+            check_moment(moment)
     return Filter(
         types=given.types,
         session=given.session,
@@ -119,6 +122,7 @@ OPERATIONS = (
         summary="The context to wake up with: working memory, recent and recalled events, in a budget",
         tag="Recall",
         body={JSON: HydrateRequest},
+        bodiless=True,
         answers={200: (HydrateAnswer,)},
         problems=(413, 422, 503),
     ),

@@ -112,7 +112,7 @@ def _operation(method: str, path: str, handler: Any, name: str, summary: str, **
 OPERATIONS = (
     _operation(
         "POST", PATH, start, "startSession", "Start a session; starting it again merges its metadata",
-        body={JSON: NewSession}, headers=(IDEMPOTENCY_KEY,), answers={201: (Session,), 200: (Session,)},
+        body={JSON: NewSession}, bodiless=True, headers=(IDEMPOTENCY_KEY,), answers={201: (Session,), 200: (Session,)},
         problems=(413, 422, 503),
     ),
     _operation(

@@ -1,0 +1,6 @@
+-- $1 model: recall goes by it from now on, where it covers all that there is.
+INSERT INTO {schema}.embedding_switch (model)
+SELECT model FROM {schema}.embedding_models WHERE model = $1 AND kept AND completed_at IS NOT NULL
+ON CONFLICT (only_row) DO UPDATE SET model = excluded.model, switched_at = now()
+WHERE embedding_switch.model <> excluded.model
+RETURNING model
