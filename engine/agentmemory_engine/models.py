@@ -42,7 +42,9 @@ class Models:
         self._claimed = False
         self.filling = True
         """Whether the back-fill of our model may have something left, as far as is known."""
+        self._unwanted: list[int] = []
         self._removal: dict[str, tuple[str, UUID] | None] = {}
+        """How far the vectors of those unwanted are gone."""
 
     @property
     def known(self) -> int | None:
@@ -105,15 +107,16 @@ class Models:
     async def claim(self) -> None:
         """Have recall go by our model, once, when it covers all that there is. Raises StoreUnavailable.
 
-        Once only: sidecars of two models, both of which cover all, would turn the switch back and forth.
+        Once only, as long as it goes by one that is kept up: sidecars of two models, both of which cover all, would turn
+        the switch back and forth.
         """
         number = await self.number()
         self.filling = any(one.number == number and not one.complete for one in await self.list())
-        if number is None or self._claimed:
+        if number is None:
             return
-        if await self._postgres.fetchrow("take_switch", number) is not None:
+        if await self._postgres.fetchrow("take_switch", number, not self._claimed) is not None:
             logger.info("recall goes by %s from now on", self._embedder.model)
-        self._claimed = not self.filling
+        self._claimed = self._claimed or not self.filling
 
     async def complete(self) -> bool:
         """Note that our model covers all, if it does, and switch to it; whether that was news."""
@@ -163,13 +166,15 @@ class Models:
             if not retired:
                 return False
             dropped = await session.fetchval(query("drop_queued"), [row["model"] for row in retired], _AT_ONCE)
-            unwanted = [row["model"] for row in retired if row["unwanted"]]
+            unwanted = sorted(row["model"] for row in retired if row["unwanted"])
             return await self._remove(session, unwanted) or dropped > 0
 
     async def _remove(self, session: Session, models: list[int]) -> bool:
         """Delete vectors of one page of events or facts; whether there is more to look at."""
+        if models != self._unwanted:
+            # Of one more, all is still there.
+            self._unwanted, self._removal = models, {}
         if not models:
-            self._removal = {}
             return False
         query = self._postgres.query
         for name in ("drop_vectors_of_events", "drop_vectors_of_facts"):

@@ -341,6 +341,28 @@ async def test_vectors_of_a_former_model_go_when_that_is_asked_for(
             assert await semantic(back) == (one.ranked("one", TEXTS)[:7], [])
 
 
+async def test_a_removal_that_is_asked_for_in_the_middle_of_another_begins_at_the_start(
+    make_memory: MakeMemory, stores: LocalStores, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentmemory_engine.models._AT_ONCE", 10)
+    async with filled(make_memory, Seeded("one"), *TEXTS) as first:
+        await leave(first)
+    async with filled(make_memory, Seeded("two")) as second:
+        await embed_all(second)
+        await leave(second)
+    async with make_memory(embedder=Seeded("three"), work=False, instance="new") as new:
+        await new.models.beat()
+        await embed_all(new)
+        await new.models.beat()
+        numbers = {name: model.number for name, model in (await state_of(new)).items()}
+        await new.models.remove(numbers["one"])
+        assert await new.models._clean()
+        await new.models.remove(numbers["two"])
+        await new.models.beat()
+        assert list(await state_of(new)) == ["three"]
+        assert (await counts(stores, settings))["event_embeddings"] == len(TEXTS)
+
+
 async def test_one_that_was_away_and_retired_meanwhile_knows_what_it_lacks(make_memory: MakeMemory) -> None:
     one, two = Seeded("one"), Seeded("two")
     async with (
@@ -356,6 +378,27 @@ async def test_one_that_was_away_and_retired_meanwhile_knows_what_it_lacks(make_
         await away.models.beat()
         await embed_all(away)
         assert await semantic(away) == (one.ranked("one", TEXTS)[:7], [])
+
+
+async def test_the_switch_leaves_a_model_that_nobody_has_any_more(make_memory: MakeMemory) -> None:
+    one, two = Seeded("one"), Seeded("two")
+    async with (
+        filled(make_memory, one, *TEXTS) as old,
+        make_memory(embedder=two, work=False, instance="new", max_delay=600.0) as new,
+    ):
+        await new.models.beat()
+        await embed_all(new)
+        assert (await state_of(new))["two"].current
+        # A sidecar of the former model starts once more, as a pod does whose turn in a roll-out has not come yet.
+        async with make_memory(embedder=one, work=False, instance="late") as late:
+            await late.models.beat()
+            assert (await state_of(new))["one"].current
+            await late.models.leave()
+        await leave(old)
+        await new.models.beat()
+        await new.models.beat()
+        state = await state_of(new)
+        assert (state["one"].kept, state["two"].current) == (False, True)
 
 
 @pytest.mark.parametrize("dimensions", [1280, 1281, 4000])
