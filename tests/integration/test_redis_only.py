@@ -431,6 +431,55 @@ async def test_vectors_of_another_model_are_made_anew(make_memory: MakeMemory) -
         assert (await memory.status()).unembedded == 0
 
 
+async def test_sidecars_of_two_models_leave_the_vectors_to_the_one_that_came_last(
+    make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = Letters("old letters"), Letters("new letters")
+    async with (
+        make_memory(work=False, embedder=old) as before,
+        make_memory(work=False, embedder=new, instance="new") as after,
+    ):
+        await write(before, "apples")
+        await embed_all(before)
+        await embed_all(after)
+        receipt = await write(before, "pears")
+        await embed_all(before)
+        assert old.seen == ["apples"]
+        await embed_all(after)
+        assert new.seen == ["apples", "pears"]
+        assert await after.state("a", receipt.position) == "searchable"
+        # Those of the model that came last are gone for good: the others see to it again.
+        monkeypatch.setattr(embedding, "_SILENT", 0.0)
+        receipt = await write(before, "plums")
+        await embed_all(before)
+        assert old.seen == ["apples", "apples", "pears", "plums"]
+        assert await before.state("a", receipt.position) == "searchable"
+        assert (await before.status()).unembedded == 0
+
+
+async def test_a_batch_of_the_former_model_that_was_under_way_settles_nothing(make_memory: MakeMemory) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Letters):
+        async def embed(self, texts: Sequence[str]) -> list[Vector]:
+            begun.set()
+            await go_on.wait()
+            return await super().embed(texts)
+
+    async with (
+        make_memory(work=False, embedder=Slow("old letters")) as before,
+        make_memory(work=False, embedder=Letters("new letters"), instance="new") as after,
+    ):
+        receipt = await write(before, "apples")
+        under_way = asyncio.create_task(embed_all(before))
+        await begun.wait()
+        await embed_all(after)
+        go_on.set()
+        await under_way
+        await embed_all(after)
+        assert await after.state("a", receipt.position) == "searchable"
+
+
 async def test_all_of_an_agent_is_erased_at_once(quiet: Memory, stores: LocalStores, settings: Settings) -> None:
     first = await write(quiet, "one", "two", key="k", session="named", working_memory={"set": {"v": 1}})
     await quiet.sessions.start("a", NewSession(id="started"))

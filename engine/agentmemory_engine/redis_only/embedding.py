@@ -1,6 +1,7 @@
 """The embedding worker: agents that may have something new are claimed for a while, so that sidecars share the work.
 
-What two do at once is done twice, and does no harm.
+What two do at once is done twice, and does no harm. The vectors of a shard are of one model, that of the sidecar which
+started last: two that replaced each other's would never come to an end.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 _CLAIM = 60.0
 _AGENTS = 4
 """Of a shard, claimed at once."""
+_SILENT = 300.0
+"""Seconds for which sidecars of another model are not seen before theirs is given up."""
 _LOOK = 1.0
 """Seconds between two looks at all shards, for what other sidecars have accepted."""
 _GATHER = 0.05
@@ -156,13 +159,23 @@ class Embedding(EmbeddingLoop[Missing]):
             start += _AT_ONCE
 
     async def _claim(self, shard: int) -> list[str]:
-        connection, keys = await self._openings.at(shard), self._keys
-        names = [keys.state(shard), keys.agents(shard), keys.claims(shard)]
-        args: list[bytes | str | int] = [run_id_of(connection), self._settings.instance, int(_CLAIM * 1000), _AGENTS]
-        reply = await self._redis.run_on(connection, load_script("log_claim"), names, args)
+        reply = await self._try_to_claim(shard)
+        if reply[0] == b"unseen":
+            await self._begin(shard)
+            reply = await self._try_to_claim(shard)
         if reply[0] == b"closed":
             raise ShardClosed("The shard is being opened for a new run of Redis.")
         return [agent.decode() for agent in reply[1:]]
+
+    async def _try_to_claim(self, shard: int) -> list[bytes]:
+        connection, keys = await self._openings.at(shard), self._keys
+        names = [keys.state(shard), keys.agents(shard), keys.claims(shard)]
+        args: list[bytes | str | int] = [
+            run_id_of(connection), self._settings.instance, int(_CLAIM * 1000), _AGENTS,
+            self._vectors.model, int(_SILENT * 1000),
+        ]  # fmt: skip
+        reply: list[bytes] = await self._redis.run_on(connection, load_script("log_claim"), names, args)
+        return reply
 
     async def release(self) -> None:
         """Let others embed what we, or an earlier run of us, had claimed. Raises StoreUnavailable."""
@@ -232,7 +245,7 @@ class Embedding(EmbeddingLoop[Missing]):
     async def _settle(self, shard: int, agent: str, life: bytes, seen: bytes) -> None:
         connection, keys = await self._openings.at(shard), self._keys
         names = [keys.state(shard), keys.about(shard, agent), keys.agents(shard), keys.claims(shard)]
-        args: list[bytes | str] = [run_id_of(connection), agent, life, seen]
+        args: list[bytes | str] = [run_id_of(connection), agent, life, seen, self._vectors.model]
         if not await self._redis.run_on(connection, load_script("log_settle"), names, args):
             self._news.tell(shard)
 
@@ -255,7 +268,7 @@ class Embedding(EmbeddingLoop[Missing]):
         self._attempts.pop(one.id, None)
 
     async def _store(self, first: Missing, what: str, values: Sequence[bytes]) -> None:
-        """All are of one agent. Where it was erased meanwhile, nothing is kept."""
+        """All are of one agent. Where it was erased, or another model came meanwhile, nothing is kept."""
         agent, shard, keys = first.agent, self._settings.shard_of(first.agent), self._keys
         connection = await self._openings.at(shard)
         names = [
@@ -263,6 +276,7 @@ class Embedding(EmbeddingLoop[Missing]):
             keys.claims(shard),
         ]  # fmt: skip
         args: list[bytes | str | int] = [
-            run_id_of(connection), agent, first.life, self._settings.instance, int(_CLAIM * 1000), what, *values,
+            run_id_of(connection), agent, first.life, self._settings.instance, int(_CLAIM * 1000),
+            self._vectors.model, what, *values,
         ]  # fmt: skip
         await self._redis.run_on(connection, load_script("log_store"), names, args)

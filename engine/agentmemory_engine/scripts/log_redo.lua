@@ -17,5 +17,9 @@ for i = 3, #ARGV do
   redis.call('ZADD', KEYS[2], 'XX', '+inf', ARGV[i])
 end
 redis.call('HDEL', KEYS[1], 'searchable')
-if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'model', ARGV[2]) end
+if ARGV[2] ~= '' then
+  local time = redis.call('TIME')
+  local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+  redis.call('HSET', KEYS[1], 'model', ARGV[2], 'tended', now)
+end
 return 1
