@@ -205,7 +205,7 @@ def _check(resource: AgentMemory) -> None:
     if spec.recall.index.ef_construction < 2 * spec.recall.index.m:
         raise ValueError("spec.recall.index.efConstruction: it is at least 2 x m; raise it or lower m")
     if spec.mode == "Redis" and spec.distillation is not None:
-        raise ValueError("spec.distillation: mode Redis keeps no facts; remove it, or choose mode Hybrid")
+        raise ValueError("spec.distillation: mode Redis draws no facts from sessions; remove it, or choose mode Hybrid")
 
 
 def _check_unused(spec: Spec) -> None:

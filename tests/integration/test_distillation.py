@@ -237,6 +237,27 @@ async def test_what_it_cannot_do_at_once_is_asked_in_halves(memory: Memory, stub
     assert (one.attempts, one.given_up) == (1, False) and one.refused
 
 
+async def test_a_claim_goes_on_while_it_is_asked_in_halves(
+    memory: Memory, stub: StubChat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await flush(memory)
+    await record(memory, "apple is red", "pear is green")
+    await end(memory)
+    claimed: list[Any] = []
+    distiller, postgres = worker(memory), parts_of(memory).postgres
+    ask = distiller._ask
+
+    async def noted(part: Any) -> str:
+        async with postgres.session() as session:
+            claimed.append(await session.fetchval(f'SELECT claimed_until FROM "{postgres.schema}".distillation_queue'))
+        return await ask(part)
+
+    monkeypatch.setattr(distiller, "_ask", noted)
+    stub.faults = [failing(413)]
+    await distiller.distill_one()
+    assert claimed[0] < claimed[1] and len(await known(memory)) == 2
+
+
 async def test_a_server_that_refuses_everything_is_no_fault_of_the_session(memory: Memory, stub: StubChat) -> None:
     stub.always = failing(404)
     await flush(memory)

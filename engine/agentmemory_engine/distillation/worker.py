@@ -179,7 +179,7 @@ class Distiller:
     async def _draw(self, job: Job, events: list[StoredEvent], tokens: int) -> tuple[Part, list[NewFact]]:
         """Ask about the first of the events; about fewer of them where the model cannot do with so many.
 
-        Raises Refusal, ProviderUnavailable, StoreUnavailable.
+        Raises Refusal, Superseded, ProviderUnavailable, StoreUnavailable.
         """
         part = make_part(events, tokens)
         try:
@@ -187,6 +187,11 @@ class Distiller:
         except Declined:
             if len(part) == 1:
                 raise
+            # Another who took it over meanwhile would come no further, and all of it would be asked twice.
+            if not await self._postgres.fetch(
+                "renew_distillation", job.agent, job.session, job.request, self._settings.instance, self._claim
+            ):
+                raise Superseded from None
             return await self._draw(job, events[: len(part) // 2], tokens)
         return part, read_facts(answer, part.sources, session=job.session, model=self._chat.model)
 
