@@ -107,8 +107,8 @@ class Models:
     async def claim(self) -> None:
         """Have recall go by our model, once, when it covers all that there is. Raises StoreUnavailable.
 
-        Once only, as long as it goes by one that is kept up: sidecars of two models, both of which cover all, would turn
-        the switch back and forth.
+        Once only, as long as it goes by one that is kept up: sidecars of two models, both of which cover all, would
+        turn the switch back and forth.
         """
         number = await self.number()
         self.filling = any(one.number == number and not one.complete for one in await self.list())

@@ -72,6 +72,15 @@ def test_the_mode_that_fits(members: dict[str, Any], mode: Mode) -> None:
     assert advice.verdicts[0].mode == mode and advice.reasons
 
 
+def test_a_redis_keeps_as_many_turns_as_its_retention_has() -> None:
+    busy = Workload(agents=5, turns_per_session=500.0, sessions_per_day=4.0, retention=WEEK, loss="any")
+    assert manifest(advise(busy))["spec"]["retention"] == {"events": "7d", "turns": 14_000}
+    quiet = Workload(agents=5, turns_per_session=1.0, sessions_per_day=1.0, retention=WEEK, loss="any")
+    assert manifest(advise(quiet))["spec"]["retention"] == {"events": "7d", "turns": 1000}
+    endless = Workload(agents=1, turns_per_session=5000.0, sessions_per_day=4.0, retention=WEEK, loss="any")
+    assert any("100,000" in reason for one in advise(endless).verdicts for reason in one.against)
+
+
 def test_costs_are_what_was_measured() -> None:
     workload = Workload(
         agents=1000, turns_per_session=500.0, sessions_per_day=1.0, retention=DAY, event_size=Bytes(355), peak=1.0

@@ -78,6 +78,11 @@ def _against_redis(workload: Workload, costs: Costs) -> list[str]:
             f"Events are to be kept for {write_seconds(workload.retention)}; what expires in Redis is gone, so it is "
             f"advised for up to {write_seconds(_SHORT_HISTORY)}."
         )
+    elif workload.kept_turns_of_each > figures.MOST_TURNS_KEPT:
+        found.append(
+            f"Each agent would have {workload.kept_turns_of_each:,.0f} turns to keep, and it keeps at most "
+            f"{figures.MOST_TURNS_KEPT:,} of each."
+        )
     if workload.loss == "none":
         found.append("Nothing acknowledged may be lost, and all there is would be one server's append-only file.")
     if costs.redis_memory > workload.redis_memory:

@@ -55,6 +55,9 @@ ROOM_TO_WORK: Final = 1.25
 SHARED_BUFFERS: Final = 128 << 20
 
 LOCAL_DIMENSIONS: Final = 384
+TURNS_KEPT: Final = 1000
+"""Of each agent in mode Redis, unless `retention.turns` says otherwise; and as many as that takes:"""
+MOST_TURNS_KEPT: Final = 100_000
 
 # Times and rates.
 EMBEDDED_A_SECOND: Final = 232

@@ -52,7 +52,7 @@ def findings(status: Status) -> list[str]:
     """What is wrong, or remarkable, with the memory as it is."""
     found = [f"{store} does not answer." for store in status.degraded]
     if status.persistence:
-        found.append(f"Redis keeps its data by: {status.persistence}.")
+        found.append(f"What is acknowledged is kept by: {status.persistence}.")
     if status.dead_letters:
         found.append(f"{status.dead_letters:,} dead letters wait for a person: agentmemory dead-letters list.")
     if status.unembeddable:

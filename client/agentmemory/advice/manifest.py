@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from agentmemory.advice import figures
 from agentmemory.advice.costs import Costs
 from agentmemory.advice.decision import Advice
 from agentmemory.advice.figures import LOCAL_DIMENSIONS
@@ -25,6 +27,10 @@ def manifest(advice: Advice, *, name: str = "research") -> dict[str, Any]:
     }
     if workload.retention is not None:
         spec["retention"] = {"events": write_seconds(workload.retention)}
+        if advice.mode == "Redis":
+            # The bound by number is not to be the closer one.
+            turns = math.ceil(workload.kept_turns_of_each)
+            spec["retention"]["turns"] = max(figures.TURNS_KEPT, min(figures.MOST_TURNS_KEPT, turns))
     if advice.mode != "Postgres":
         spec["redis"] = _redis(workload, costs)
     if advice.mode != "Redis":

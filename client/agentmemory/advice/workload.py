@@ -79,6 +79,11 @@ class Workload(Struct, kw_only=True, frozen=True, rename="camel", forbid_unknown
         return 365.0 if self.retention is None else self.retention / DAY
 
     @property
+    def kept_turns_of_each(self) -> float:
+        """Of one agent, once the oldest begin to go."""
+        return self.turns_a_day / self.agents * self.kept_days
+
+    @property
     def kept_events(self) -> float:
         """Of all agents, once the oldest begin to go, or after a year."""
         return self.turns_a_day * self.events_per_turn * self.kept_days
