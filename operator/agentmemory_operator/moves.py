@@ -22,10 +22,11 @@ from agentmemory_operator.work import Work
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one address shows: the memory it holds, and which server it is, as long as that runs."""
+    """What one address shows: the memory it holds, and which server it is, or which ones of a cluster, as long as they
+    run."""
 
     identity: str | None
-    server: str
+    servers: frozenset[str]
 
 
 async def find_refused_moves(work: Work) -> list[Refused]:
@@ -59,7 +60,7 @@ async def _find_obstacle(work: Work, store: Store, known: str) -> str:
     if now.identity != known:
         return "it holds another memory of this name"
     before = await _look_if_there(replace(work, memory=with_applied_stores(work.memory)), store)
-    if before is not None and before.server != now.server:
+    if before is not None and before.servers.isdisjoint(now.servers):
         return f"{place} still answers and is another server, which takes turns from agents; stop it first"
     return ""
 
@@ -85,7 +86,12 @@ async def _look_at_redis(work: Work) -> _Seen:
     access = await redis_providers.choose(work.memory.spec.redis).provide(work)
     async with redis_admin(access) as client:
         identity = await administration.read_identity(client, work.settings.keys)
-        return _Seen(identity, str((await client.info("server"))["run_id"]))
+        return _Seen(identity, await servers_of(client))
+
+
+async def servers_of(client: Any) -> frozenset[str]:
+    """The Redis behind a client: of a cluster all nodes, as an address leads to any of them. Raises RedisError."""
+    return frozenset((await administration.find_users(client)).runs)
 
 
 async def _look_at_postgres(work: Work) -> _Seen:
@@ -94,4 +100,4 @@ async def _look_at_postgres(work: Work) -> _Seen:
         if await admin.fetchval("SELECT pg_is_in_recovery()"):
             raise Blocked("Standby", "it is a standby; promote it first")
         identity = await schema.read_identity(admin, work.settings)
-        return _Seen(identity, str(await admin.fetchval("SELECT pg_postmaster_start_time()")))
+        return _Seen(identity, frozenset({str(await admin.fetchval("SELECT pg_postmaster_start_time()"))}))

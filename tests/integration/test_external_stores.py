@@ -255,7 +255,9 @@ async def test_a_move_to_a_copy_is_refused_while_the_former_one_answers(
     async def as_a_copy(work: Work) -> moves._Seen:
         external = work.memory.spec.redis.external
         if external is not None and external.host == "copy.invalid":
-            return replace(await look(replace(work, memory=with_applied_stores(work.memory))), server="another")
+            return replace(
+                await look(replace(work, memory=with_applied_stores(work.memory))), servers=frozenset({"another"})
+            )
         return await look(work)
 
     monkeypatch.setattr(moves, "_look_at_redis", as_a_copy)

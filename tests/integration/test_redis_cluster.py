@@ -27,6 +27,7 @@ from agentmemory_engine.redis import Credentials, Redis, RedisAddress
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.slots import slot_of
 from agentmemory_engine.turns import parse_turn
+from agentmemory_operator import moves
 from agentmemory_sidecar.credentials import CredentialFiles
 from agentmemory_sidecar.prepare import Administrators
 from agentmemory_sidecar.prepare import prepare as run_prepare
@@ -342,6 +343,11 @@ async def test_an_administrator_of_one_node_sees_to_all_of_them(cluster: RedisCl
         assert await administration.read_identity(admin, keys) == "one"
         await administration.drop_login(admin, login.username)
         assert login.username not in (await administration.find_users(admin)).anywhere
+
+
+async def test_a_cluster_is_the_same_one_by_whichever_node_it_is_asked(cluster: RedisCluster) -> None:
+    async with cluster.members[0].client() as one, cluster.members[4].client() as other:
+        assert await moves.servers_of(one) & await moves.servers_of(other)
 
 
 async def test_erasing_takes_every_key_of_the_memory_from_every_node(
