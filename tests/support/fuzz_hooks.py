@@ -39,6 +39,7 @@ NEEDS_MORE = {
     "GET /v1/dead-letters/{agent}/{id}/raw",
     "POST /v1/dead-letters/{agent}/{id}/replay",
     "DELETE /v1/dead-letters/{agent}/{id}",
+    "DELETE /v1/embedding-models/{id}",
     "POST /v1/agents/{agent}/sessions/{session}/distillation",
     "DELETE /v1/agents/{agent}/sessions/{session}/distillation",
 }
