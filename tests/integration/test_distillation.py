@@ -21,14 +21,12 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.sessions import SessionChange
 from agentmemory_engine.turns import parse_turn
 from agentmemory_sidecar.config import Config
-from support.memories import MakeMemory, parts_of
+from support.memories import MakeMemory, parts_of, with_postgres
 from support.sidecars import Running
 from support.stub_chat import StubChat, failing, saying
 
 QUICK = Patience(one=5.0, texts=5.0, first=0.001, longest=0.002, rest=0.0)
 BOUNDS = Bounds(first=0.0)
-with_postgres = pytest.mark.parametrize("mode", ["Hybrid", "Postgres"], indirect=True)
-"""Where facts are drawn from sessions."""
 
 
 @pytest.fixture
