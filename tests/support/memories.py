@@ -20,8 +20,6 @@ from agentmemory_engine.settings import Mode, Settings
 
 MakeMemory = Callable[..., Memory]
 
-with_postgres = pytest.mark.parametrize("mode", ["Hybrid", "Postgres"], indirect=True)
-"""For tests of what the modes that have Postgres promise."""
 in_every_mode = pytest.mark.parametrize("mode", get_args(Mode), indirect=True)
 """For tests of what all modes promise."""
 with_postgres = pytest.mark.parametrize("mode", ["Hybrid", "Postgres"], indirect=True)
