@@ -72,7 +72,7 @@ contract: setup ## Which package may import which
 
 .PHONY: unit
 unit: setup ## Tests that need no store
-	$(PYTEST) tests/unit
+	$(PYTEST) --numprocesses 2 tests/unit
 
 .PHONY: servers
 servers: setup ## Fetch Redis 7 and 8, PostgreSQL 15 to 17 and PgBouncer for the tests, as far as they are to be had
@@ -80,7 +80,7 @@ servers: setup ## Fetch Redis 7 and 8, PostgreSQL 15 to 17 and PgBouncer for the
 
 .PHONY: integration
 integration: servers ## Tests on a real Valkey and a real PostgreSQL, a hundred kills included
-	$(PYTEST) --numprocesses 2 --dist loadfile tests/integration tests/chaos
+	$(PYTEST) --numprocesses 3 --dist loadfile tests/integration tests/chaos
 
 .PHONY: images
 images: ## Build both images: BUILD=, OPERATOR_IMAGE=, SIDECAR_IMAGE=, EMBEDDING=local|none

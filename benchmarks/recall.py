@@ -71,7 +71,7 @@ class ExplainingPostgres(Postgres):
         """As in the engine."""
         if name.startswith("recall"):
             # Timing each node costs more than some of the nodes do.
-            explain = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {self.query(name)}"
+            explain = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {self.query(name, **parts)}"
             async with self.session() as session:
                 plan = json.loads(await session.fetchval(explain, *args))
             self.times.append(plan[0]["Execution Time"] / 1000)

@@ -28,13 +28,17 @@ class Sizes:
     agents: int
     events_each: int
     """Events of each agent of the fleet."""
+    large_agent: int
+    """Events of the one large agent."""
 
 
 FULL = Sizes(
     rounds=11, warm_up=200, calls=2000, poll_seconds=20.0, consolidation_rounds=5, turns=20_000, indexed_rows=20_000,
     indexed_inserts=300, events=10_000, queries=400, agents=200, events_each=500,
+    large_agent=50_000,
 )  # fmt: skip
 QUICK = Sizes(
     rounds=3, warm_up=30, calls=200, poll_seconds=2.0, consolidation_rounds=1, turns=4_000, indexed_rows=2_000,
     indexed_inserts=60, events=300, queries=40, agents=10, events_each=200,
+    large_agent=1_000,
 )  # fmt: skip

@@ -13,6 +13,7 @@ from benchmarks.figures import Section
 from benchmarks.fleet import measure_fleet
 from benchmarks.hot_read import measure_hot_read, measure_polling
 from benchmarks.importing import Source, measure_import, report_memory, settled_footprint
+from benchmarks.large_agent import measure_large_agent
 from benchmarks.long_agent import measure_long_agent
 from benchmarks.machine import describe_versions
 from benchmarks.processes import Footprint
@@ -23,7 +24,7 @@ from benchmarks.stage import Stage
 from benchmarks.turn import measure_turn
 
 FIRST_STAGE = ("hot-read", "polling", "turn", "consolidation")
-SECOND_STAGE = ("import", "fleet")
+SECOND_STAGE = ("import", "fleet", "large-agent")
 PARTS = (*FIRST_STAGE, *SECOND_STAGE)
 """`import` brings memory, recall of one long agent, and the questions."""
 
@@ -78,6 +79,8 @@ class Suite:
             sections += await self._import(stage, idle, asked)
         if "fleet" in self.parts:
             sections.append(await measure_fleet(stage, self.sizes, self.seed, self.screen))
+        if "large-agent" in self.parts:
+            sections.append(await measure_large_agent(stage, self.sizes, self.seed, self.screen))
         return sections
 
     async def _import(self, stage: Stage, idle_without: Footprint, asked: list[Question]) -> list[Section]:

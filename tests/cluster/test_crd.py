@@ -54,6 +54,13 @@ STATUS = {
         "lagRatio": 0.001,
         "observedAt": "2026-11-22T12:00:00Z",
     },
+    "embedding": {
+        "model": "potion",
+        "since": "2026-11-22T12:00:00Z",
+        "next": "text-embedding-3-small",
+        "backFilled": 7,
+        "total": 12,
+    },
     "sidecars": {"injected": 2, "missing": 0},
     "credentials": {
         "rotation": "1",
@@ -65,8 +72,6 @@ STATUS = {
     "applied": {
         "mode": "Hybrid",
         "shards": 16,
-        "dimensions": 384,
-        "provider": "Local",
         "redis": "Managed",
         "postgres": "External",
         "identity": "4c1c6a34-5d2f-4a54-9d9c-0d8f1f1f6f51",

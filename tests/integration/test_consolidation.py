@@ -17,7 +17,7 @@ from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
 from support.memories import MakeMemory, admin_postgres, admin_redis, parts_of
 
-REDIS_KINDS = ["valkey", "cluster", "redis-7", "redis-8"]
+REDIS_KINDS = ["valkey", "redis-8"]
 
 
 def event(content: str, extra: str = "") -> str:

@@ -21,7 +21,7 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.sessions import SessionChange
 from agentmemory_engine.turns import parse_turn
 from agentmemory_sidecar.config import Config
-from support.memories import MakeMemory, in_every_mode, parts_of
+from support.memories import MakeMemory, parts_of, with_postgres
 from support.sidecars import Running
 from support.stub_chat import StubChat, failing, saying
 
@@ -78,7 +78,7 @@ def worker(memory: Memory) -> Distiller:
     return memory.parts.distiller
 
 
-@in_every_mode
+@with_postgres
 async def test_a_session_that_ends_leaves_facts_with_their_sources(memory: Memory, stub: StubChat) -> None:
     await flush(memory)
     apple, pear = await record(memory, "apple is red", "pear is green")
@@ -274,7 +274,7 @@ async def test_what_takes_too_long_alone_counts_against_the_session(make_memory:
         assert one.attempts == 1 and "takes too long" in (one.refused or "")
 
 
-@in_every_mode
+@with_postgres
 async def test_an_erasure_takes_what_is_on_its_way(memory: Memory, stub: StubChat) -> None:
     await flush(memory)
     await record(memory, "apple is red")

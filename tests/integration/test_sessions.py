@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 
 import pytest
 from msgspec import Raw
@@ -132,7 +133,7 @@ async def test_ending_twice_is_harmless_and_a_late_event_does_not_open_it(make_m
         first = await memory.sessions.change("a", "s", SessionChange(ended=True))
         assert first.ended_at is not None
         assert await memory.sessions.change("a", "s", SessionChange(ended=True)) == first
-        await record(memory, "s")
+        await record(memory, "s", at=(first.ended_at + timedelta(seconds=1)).isoformat())
         await consolidate(memory)
         late = await memory.sessions.read("a", "s")
         assert late.ended_at == first.ended_at and late.metadata == first.metadata

@@ -20,7 +20,7 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.turns import Turn, parse_turn
 from support.memories import MakeMemory, consolidate, in_every_mode
 
-REDIS_KINDS = ["valkey", "cluster", "redis-7", "redis-8"]
+REDIS_KINDS = ["valkey", "cluster", "redis-7"]
 
 
 def turn(text: str) -> Turn:

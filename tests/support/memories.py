@@ -24,6 +24,8 @@ with_postgres = pytest.mark.parametrize("mode", ["Hybrid", "Postgres"], indirect
 """For tests of what the modes that have Postgres promise."""
 in_every_mode = pytest.mark.parametrize("mode", get_args(Mode), indirect=True)
 """For tests of what all modes promise."""
+with_postgres = pytest.mark.parametrize("mode", ["Hybrid", "Postgres"], indirect=True)
+"""For tests of what the modes that have Postgres promise."""
 
 
 def admin_redis(stores: LocalStores) -> Any:

@@ -88,15 +88,15 @@ def _operation(method: str, path: str, handler: Any, name: str, summary: str, **
 OPERATIONS = (
     _operation(
         "POST", PATH, ask, "distilSession", "Have facts drawn from a session, whatever was drawn or given up before",
-        answers={202: (Distillation,)}, problems=(404, 409, 422, 503),
+        answers={202: (Distillation,)}, problems=(404, 409, 422, 501, 503),
     ),
     _operation(
         "DELETE", PATH, forget, "forgetDistillation", "Draw nothing more from it; what was drawn stays",
-        answers={200: (Deleted,)}, problems=(404, 422, 503),
+        answers={200: (Deleted,)}, problems=(404, 422, 501, 503),
     ),
     _operation(
         "GET", "/v1/distillations", list_distillations, "listDistillations",
         "Sessions that facts are still to be drawn from, and those that were given up, with the reason",
-        params=ListParams, answers={200: (DistillationPage,)}, problems=(422, 503),
+        params=ListParams, answers={200: (DistillationPage,)}, problems=(422, 501, 503),
     ),
 )  # fmt: skip

@@ -87,7 +87,7 @@ OPERATIONS = (
         summary="The models that have vectors here, how far their back-fill is, and which one recall goes by",
         tag="Consolidation",
         answers={200: (EmbeddingModels,)},
-        problems=(422, 503),
+        problems=(422, 501, 503),
     ),
     Operation(
         method="DELETE",
@@ -97,6 +97,6 @@ OPERATIONS = (
         summary="Delete the vectors of a model that no sidecar has any more, and that recall does not go by",
         tag="Consolidation",
         answers={200: (Deleted,)},
-        problems=(404, 409, 422, 503),
+        problems=(404, 409, 422, 501, 503),
     ),
 )
