@@ -56,7 +56,7 @@ class Reporter:
 
         async def ask() -> None:
             await (identity or self._check_schema)()
-            await self._postgres.fetchrow("ping")
+            await self._postgres.fetchrow("takes_writes")
 
         reason = await within(PATIENCE, reason_of(ask()))
         if reason is None:

@@ -117,7 +117,7 @@ class Reporter:
 
         async def ask_postgres() -> None:
             await (identity or self._check_schema)()
-            await self._postgres.fetchrow("ping")
+            await self._postgres.fetchrow("takes_writes")
 
         async def ask_redis() -> None:
             for info in await self._redis.refresh():

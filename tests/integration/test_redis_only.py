@@ -432,7 +432,7 @@ async def test_vectors_of_another_model_are_made_anew(make_memory: MakeMemory) -
 
 
 async def test_sidecars_of_two_models_leave_the_vectors_to_the_one_that_came_last(
-    make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch
+    make_memory: MakeMemory, stores: LocalStores
 ) -> None:
     old, new = Letters("old letters"), Letters("new letters")
     async with (
@@ -449,7 +449,8 @@ async def test_sidecars_of_two_models_leave_the_vectors_to_the_one_that_came_las
         assert new.seen == ["apples", "pears"]
         assert await after.state("a", receipt.position) == "searchable"
         # Those of the model that came last are gone for good: the others see to it again.
-        monkeypatch.setattr(embedding, "_SILENT", 0.0)
+        async with admin_redis(stores) as client:
+            await client.hset(before.settings.keys.state(before.settings.shard_of("a")), "model_until", "0")
         receipt = await write(before, "plums")
         await embed_all(before)
         assert old.seen == ["apples", "apples", "pears", "plums"]
@@ -478,6 +479,72 @@ async def test_a_batch_of_the_former_model_that_was_under_way_settles_nothing(ma
         await under_way
         await embed_all(after)
         assert await after.state("a", receipt.position) == "searchable"
+
+
+async def test_vectors_of_another_model_are_made_for_every_agent(
+    make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agents = [f"agent-{number}" for number in range(40)]
+    async with make_memory(work=False, embedder=Letters()) as memory:
+        for agent in agents:
+            await write(memory, "apples", agent=agent)
+        await embed_all(memory)
+    monkeypatch.setattr(embedding, "_AT_ONCE", 2)
+    async with make_memory(work=False, embedder=Letters("others")) as memory:
+        await embed_all(memory)
+        for agent in agents:
+            assert await recalled(memory, "apples", agent, strategy="semantic") == ["apples"], agent
+        assert (await memory.status()).unembedded == 0
+
+
+async def test_what_is_embedded_while_redis_goes_back_is_looked_at_again(
+    make_memory: MakeMemory, monkeypatch: pytest.MonkeyPatch, stores: LocalStores
+) -> None:
+    embedder = Letters()
+    async with make_memory(work=False, embedder=embedder) as memory:
+        await write(memory, *(f"apples {number}" for number in range(9)))
+        embed, keys = embedder.embed, memory.settings.keys
+        shard = memory.settings.shard_of("a")
+
+        async def lose_vectors(texts: Sequence[str]) -> list[Vector]:
+            if len(texts) == 1:
+                async with admin_redis(stores) as client:
+                    assert await client.delete(keys.vectors(shard, "a"))
+                    await client.hset(keys.state(shard), "run", "another")
+                await memory.check()
+            return await embed(texts)
+
+        monkeypatch.setattr(embedder, "embed", lose_vectors)
+        await embed_all(memory)
+        monkeypatch.undo()
+        await embed_all(memory)
+        assert (await memory.recall("a", RecallQuery(query="apples"))).not_yet_searchable == 0
+        assert (await memory.status()).unembedded == 0
+
+
+async def test_sidecars_of_a_model_that_was_replaced_make_no_vectors(
+    make_memory: MakeMemory, stores: LocalStores
+) -> None:
+    async with make_memory(work=False, embedder=Letters("others"), instance="new") as new:
+        async with make_memory(work=False, embedder=Letters(), instance="old") as old:
+            await write(old, "apples")
+            await embed_all(old)
+            await embed_all(new)
+            await write(old, "pears")
+            await embed_all(old)
+            await embed_all(new)
+            assert sorted(map(str, await recalled(new, "apples", strategy="semantic"))) == ["apples", "pears"]
+        async with make_memory(work=False, embedder=Letters(), instance="old") as old:
+            # The one that started last has its way, as long as it is there.
+            await embed_all(old)
+            await write(new, "plums")
+            await embed_all(new)
+            assert (await new.recall("a", RecallQuery(query="plums"))).not_yet_searchable == 1
+        async with admin_redis(stores) as client:
+            await client.hset(new.settings.keys.state(new.settings.shard_of("a")), "model_until", "0")
+        await embed_all(new)
+        async with make_memory(work=False, embedder=Letters("others")) as other:
+            assert (await other.recall("a", RecallQuery(query="plums"))).not_yet_searchable == 0
 
 
 async def test_all_of_an_agent_is_erased_at_once(quiet: Memory, stores: LocalStores, settings: Settings) -> None:

@@ -15,7 +15,7 @@ from agentmemory_engine.memory import Memory
 from agentmemory_engine.redis import Credentials
 from agentmemory_engine.settings import Settings
 from agentmemory_engine.turns import parse_turn
-from support.memories import MakeMemory, admin_postgres, admin_redis, parts_of
+from support.memories import MakeMemory, admin_postgres, admin_redis, parts_of, with_postgres
 
 
 async def record(memory: Memory, agent: str, content: str) -> Any:
@@ -101,6 +101,23 @@ async def test_a_postgres_that_was_read_only_is_used_again(
             while not all(shard.open for shard in (await memory.status()).shards):
                 await asyncio.sleep(0.05)
         await until_durable(memory, "a", await record(memory, "a", "kept"))
+    await connection.close()
+
+
+@with_postgres
+async def test_a_postgres_that_takes_no_writes_is_not_ready(
+    make_memory: MakeMemory, stores: LocalStores, login: Credentials
+) -> None:
+    """What leads to a demoted primary is not kept, though nobody writes where nobody is ready."""
+    connection = await admin_postgres(stores)
+    await connection.execute(f'ALTER ROLE "{login.username}" SET default_transaction_read_only = on')
+    async with make_memory(work=False) as memory:
+        reason = (await memory.check()).get("postgres", "")
+        assert "read-only" in reason
+        await connection.execute(f'ALTER ROLE "{login.username}" RESET default_transaction_read_only')
+        async with asyncio.timeout(30):
+            while "postgres" in await memory.check():
+                pass
     await connection.close()
 
 

@@ -1,7 +1,6 @@
 """The embedding worker: agents that may have something new are claimed for a while, so that sidecars share the work.
 
-What two do at once is done twice, and does no harm. The vectors of a shard are of one model, that of the sidecar which
-started last: two that replaced each other's would never come to an end.
+What two do at once is done twice, and does no harm.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ logger = logging.getLogger(__name__)
 _CLAIM = 60.0
 _AGENTS = 4
 """Of a shard, claimed at once."""
-_SILENT = 300.0
-"""Seconds for which sidecars of another model are not seen before theirs is given up."""
 _LOOK = 1.0
 """Seconds between two looks at all shards, for what other sidecars have accepted."""
 _GATHER = 0.05
 """Seconds after news, in which more may come."""
 _SLACK = 64
 """Vectors of what is gone that may be left: looking for them costs more than they do."""
+_PRESENT = 60.0
+"""Seconds after its last look for which a sidecar keeps those of other models from embedding."""
 _AT_ONCE = 500
 _REMEMBERED = 10_000
 
@@ -139,43 +138,40 @@ class Embedding(EmbeddingLoop[Missing]):
 
     async def _begin(self, shard: int) -> None:
         """Have all agents looked at again where vectors are of another model, or of none."""
-        state = self._keys.state(shard)
-        if await self._redis.execute("HGET", state, "model") == self._vectors.model.encode():
+        state, all_agents = self._keys.state(shard), self._keys.agents(shard)
+        if await self._redis.execute("HMGET", state, "model", "redo") == [self._vectors.model.encode(), None]:
             return
-        start = 0
+        connection = await self._openings.at(shard)
+        # What was embedded later, by us or others, is of this model; and what is looked at again leaves the range.
+        until = self._redis.value(await connection.send("TIME"))[0]
         while True:
-            names = await self._redis.execute("ZRANGE", self._keys.agents(shard), start, start + _AT_ONCE - 1)
+            names = await self._redis.execute("ZRANGEBYSCORE", all_agents, "-inf", until, "LIMIT", 0, _AT_ONCE)
             agents = [name.decode() for name in names]
-            keys = [state, self._keys.agents(shard)]
+            keys = [state, all_agents]
             for agent in agents:
                 keys += [self._keys.about(shard, agent), self._keys.log(shard, agent)]
             ended = len(agents) < _AT_ONCE
             connection = await self._openings.at(shard)
-            args: list[bytes | str] = [run_id_of(connection), self._vectors.model if ended else "", *agents]
+            args: list[bytes | str | int] = [run_id_of(connection), self._vectors.model, int(ended), *agents]
             if not await self._redis.run_on(connection, load_script("log_redo"), keys, args):
                 raise ShardClosed("The shard is being opened for a new run of Redis.")
             if ended:
                 return
-            start += _AT_ONCE
 
     async def _claim(self, shard: int) -> list[str]:
-        reply = await self._try_to_claim(shard)
-        if reply[0] == b"unseen":
-            await self._begin(shard)
-            reply = await self._try_to_claim(shard)
-        if reply[0] == b"closed":
-            raise ShardClosed("The shard is being opened for a new run of Redis.")
-        return [agent.decode() for agent in reply[1:]]
-
-    async def _try_to_claim(self, shard: int) -> list[bytes]:
         connection, keys = await self._openings.at(shard), self._keys
         names = [keys.state(shard), keys.agents(shard), keys.claims(shard)]
         args: list[bytes | str | int] = [
-            run_id_of(connection), self._settings.instance, int(_CLAIM * 1000), _AGENTS,
-            self._vectors.model, int(_SILENT * 1000),
+            run_id_of(connection), self._settings.instance, int(_CLAIM * 1000), _AGENTS, self._vectors.model,
+            int(_PRESENT * 1000),
         ]  # fmt: skip
-        reply: list[bytes] = await self._redis.run_on(connection, load_script("log_claim"), names, args)
-        return reply
+        reply = await self._redis.run_on(connection, load_script("log_claim"), names, args)
+        if reply[0] == b"begin":
+            await self._begin(shard)
+            reply = await self._redis.run_on(connection, load_script("log_claim"), names, args)
+        if reply[0] == b"closed":
+            raise ShardClosed("The shard is being opened for a new run of Redis.")
+        return [agent.decode() for agent in reply[1:]]
 
     async def release(self) -> None:
         """Let others embed what we, or an earlier run of us, had claimed. Raises StoreUnavailable."""
@@ -191,6 +187,7 @@ class Embedding(EmbeddingLoop[Missing]):
     async def _tend(self, shard: int, agent: str) -> int:
         """Embed all that one agent has without a vector; how much that was."""
         started = time.perf_counter()
+        opening = await self._redis.execute("HGET", self._keys.state(shard), "opening") or b""
         about = await self._redis.execute("HMGET", self._keys.about(shard, agent), "life", "events")
         life, seen = about[0] or b"", about[1] or b"0"
         texts = await self._texts(agent)
@@ -206,7 +203,7 @@ class Embedding(EmbeddingLoop[Missing]):
                 await self._put_off(shard, agent, missing)
                 raise EmbeddingUnavailable(f"the provider failed on a batch: {error}") from error
             self._observer.embedded(len(missing), time.perf_counter() - started)
-        await self._settle(shard, agent, life, seen)
+        await self._settle(shard, agent, life, seen, opening)
         await self._progress.report()
         return len(missing)
 
@@ -242,10 +239,10 @@ class Embedding(EmbeddingLoop[Missing]):
             args: list[bytes | str] = [run_id_of(connection), "", *gone[start : start + _AT_ONCE]]
             await self._redis.run_on(connection, load_script("log_trim"), names, args)
 
-    async def _settle(self, shard: int, agent: str, life: bytes, seen: bytes) -> None:
+    async def _settle(self, shard: int, agent: str, life: bytes, seen: bytes, opening: bytes) -> None:
         connection, keys = await self._openings.at(shard), self._keys
         names = [keys.state(shard), keys.about(shard, agent), keys.agents(shard), keys.claims(shard)]
-        args: list[bytes | str] = [run_id_of(connection), agent, life, seen, self._vectors.model]
+        args: list[bytes | str] = [run_id_of(connection), agent, life, seen, opening, self._vectors.model]
         if not await self._redis.run_on(connection, load_script("log_settle"), names, args):
             self._news.tell(shard)
 
@@ -268,7 +265,7 @@ class Embedding(EmbeddingLoop[Missing]):
         self._attempts.pop(one.id, None)
 
     async def _store(self, first: Missing, what: str, values: Sequence[bytes]) -> None:
-        """All are of one agent. Where it was erased, or another model came meanwhile, nothing is kept."""
+        """All are of one agent. Where it was erased meanwhile, nothing is kept."""
         agent, shard, keys = first.agent, self._settings.shard_of(first.agent), self._keys
         connection = await self._openings.at(shard)
         names = [
@@ -276,7 +273,7 @@ class Embedding(EmbeddingLoop[Missing]):
             keys.claims(shard),
         ]  # fmt: skip
         args: list[bytes | str | int] = [
-            run_id_of(connection), agent, first.life, self._settings.instance, int(_CLAIM * 1000),
-            self._vectors.model, what, *values,
+            run_id_of(connection), agent, first.life, self._settings.instance, int(_CLAIM * 1000), self._vectors.model,
+            what, *values,
         ]  # fmt: skip
         await self._redis.run_on(connection, load_script("log_store"), names, args)

@@ -1,20 +1,19 @@
 #!lua
--- Mode Redis: agents of whose events or facts some may have no vector, for one sidecar at a time. Vectors are of one model:
--- sidecars of another one leave them to those that have it, until none of these was seen for some time.
+-- Mode Redis: agents of whose events or facts some may have no vector, for one sidecar at a time.
 -- KEYS  state, agents, claims
--- ARGV  1 run  2 instance  3 for how long (ms)  4 how many at most  5 model  6 for how long nobody of another
---       model has to be seen (ms)
--- Answers {'claimed', agent..} {'closed'}, or {'unseen'}: the vectors are to be of this model now
-local mark = redis.call('HMGET', KEYS[1], 'run', 'model', 'tended')
+-- ARGV  1 run  2 instance  3 for how long (ms)  4 how many at most  5 model  6 for how long its sidecars count as there (ms)
+-- Answers {'claimed', agent..} or {'closed'} | {'other'}: vectors are of another model, which a sidecar has | {'begin'}: or
+-- none has any more
+local mark = redis.call('HMGET', KEYS[1], 'run', 'model', 'model_until')
 if mark[1] ~= ARGV[1] then return {'closed'} end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local silent = math.abs(now - tonumber(mark[3] or 0))
-if mark[2] ~= ARGV[5] then
-  if not mark[2] or silent >= tonumber(ARGV[6]) then return {'unseen'} end
-  return {'claimed'}
+local there = tonumber(mark[3] or 0)
+if mark[2] ~= ARGV[5] then return {there > now and 'other' or 'begin'} end
+-- Not at every look: it would be a write.
+if there < now + tonumber(ARGV[6]) / 2 then
+  redis.call('HSET', KEYS[1], 'model_until', string.format('%.0f', now + tonumber(ARGV[6])))
 end
-if silent * 5 >= tonumber(ARGV[6]) then redis.call('HSET', KEYS[1], 'tended', string.format('%.0f', now)) end
 local answer, start = {'claimed'}, 0
 while start do
   local page = redis.call('ZRANGEBYSCORE', KEYS[2], '+inf', '+inf', 'LIMIT', start, 50)
