@@ -103,6 +103,7 @@ def _check_redis(stores: ExternalStores, ours: Held, theirs: Held) -> None:
     assert key in there
     foreign: tuple[tuple[str, ...], ...] = (
         ("GET", key), ("SET", key, "mine"), ("DEL", key), ("EXISTS", key), ("EXISTS", ours.keys.identity, key),
+        ("DUMP", key),
         ("EVAL", "return redis.call('GET', KEYS[1])", "1", key),
         ("EVAL", f"return redis.call('GET', '{key}')", "0"),
         ("EVAL", f"return redis.call('GET', '{key}')", "1", ours.keys.identity),
@@ -111,7 +112,7 @@ def _check_redis(stores: ExternalStores, ours: Held, theirs: Held) -> None:
         ("SCAN", "0"), ("KEYS", "*"), ("RANDOMKEY",), ("DBSIZE",), ("ACL", "LIST"), ("ACL", "GETUSER", theirs.redis[0]),
         ("ACL", "SETUSER", user, "~*"), ("CONFIG", "GET", "*"), ("MONITOR",), ("FLUSHALL",), ("CLIENT", "LIST"),
         ("SWAPDB", "0", "1"), ("SUBSCRIBE", "any"), ("PUBLISH", "any", "thing"), ("FUNCTION", "LIST"), ("SHUTDOWN",),
-        ("OBJECT", "HELP"), ("DUMP", ours.keys.identity), ("RENAME", ours.keys.identity, key),
+        ("OBJECT", "HELP"), ("RENAME", ours.keys.identity, key),
         ("COPY", key, ours.keys.identity), ("EVAL", "return redis.call('SCAN', '0')", "0"),
     )  # fmt: skip
     for command in (*foreign, *unlisted):

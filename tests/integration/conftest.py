@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from agentmemory.local import PostgresSettings
 from agentmemory.local.stores import LocalStores
 from agentmemory_engine.distillation import Bounds, Setup
 from agentmemory_engine.embedding.none import NullEmbedder
@@ -34,7 +35,8 @@ def stores_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stores(stores_directory: Path) -> AsyncIterator[LocalStores]:
-    async with LocalStores(stores_directory) as stores:
+    # Tests kill processes, not the machine: what they have written is there without being forced to the disk.
+    async with LocalStores(stores_directory, postgres=PostgresSettings(extra={"fsync": "off"})) as stores:
         yield stores
     await LocalStores.erase(stores_directory)
 
