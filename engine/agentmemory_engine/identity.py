@@ -10,16 +10,13 @@ from agentmemory_engine.schema import check_schema
 from agentmemory_engine.settings import Settings
 
 
-class Identity:
-    """Reads the record in Postgres once, and holds that in Redis against it at every new connection."""
+class PostgresIdentity:
+    """Reads the record in Postgres once."""
 
-    def __init__(self, redis: Redis, postgres: Postgres, settings: Settings) -> None:
-        self._redis = redis
+    def __init__(self, postgres: Postgres, settings: Settings) -> None:
         self._postgres = postgres
         self._settings = settings
         self._known: str | None = None
-        redis.verify = self._verify
-        redis.verify_key = settings.keys.identity
 
     async def read(self) -> str:
         """The id in the identity record; the first call checks the schema.
@@ -30,6 +27,16 @@ class Identity:
             async with self._postgres.session() as session:
                 self._known = await check_schema(session, self._settings)
         return self._known
+
+
+class Identity(PostgresIdentity):
+    """Holds the record in Redis against that in Postgres at every new connection."""
+
+    def __init__(self, redis: Redis, postgres: Postgres, settings: Settings) -> None:
+        super().__init__(postgres, settings)
+        self._redis = redis
+        redis.verify = self._verify
+        redis.verify_key = settings.keys.identity
 
     async def _verify(self, connection: Connection) -> None:
         """Refuse a Redis that belongs to another AgentMemory.

@@ -11,6 +11,7 @@ from agentmemory_engine.embedding import Embedder
 from agentmemory_engine.events import Events
 from agentmemory_engine.export import Exporter
 from agentmemory_engine.fact_search import FactSearch
+from agentmemory_engine.identity import PostgresIdentity
 from agentmemory_engine.indexes import Indexes
 from agentmemory_engine.knowledge import Knowledge
 from agentmemory_engine.models import Models
@@ -20,7 +21,6 @@ from agentmemory_engine.postgres import Postgres
 from agentmemory_engine.postgres_only.barrier import Barrier
 from agentmemory_engine.postgres_only.erasure import Erasing
 from agentmemory_engine.postgres_only.holds import AgentHold
-from agentmemory_engine.postgres_only.identity import Identity
 from agentmemory_engine.postgres_only.intake import Intake
 from agentmemory_engine.postgres_only.keys import KeyKeeper
 from agentmemory_engine.postgres_only.quarantine import Quarantine
@@ -74,7 +74,7 @@ def compose(
         erasing=Erasing(postgres, settings),
         barrier=barrier,
         reporter=Reporter(postgres, settings, lambda: models.known),
-        identity=Identity(postgres, settings),
+        identity=PostgresIdentity(postgres, settings),
         dead_letters=letters,
         models=models,
         quarantine=Quarantine(postgres, letters, settings),
