@@ -12,6 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
+from support.loopback import serving
+
 Answer = web.StreamResponse | None
 Fault = Callable[[Mapping[str, Any]], Answer]
 """What is answered to a request instead; None: what is right."""
@@ -82,13 +84,6 @@ class StubEmbeddings:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[StubEmbeddings]:
-        runner = web.ServerRunner(web.Server(self.handle))  # type: ignore[arg-type]
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        try:
+        async with serving(self.handle, self._ended.set) as url:
+            self.url = url + "/v1"
             yield self
-        finally:
-            self._ended.set()
-            await runner.cleanup()
